@@ -1,0 +1,87 @@
+"""What the commands share: flags, one-sentence errors, a progress bar, JAX's compilation cache."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+from absl import flags
+
+from miad_jax.data import default_cache_dir
+
+BAD_INPUT, INTERRUPTED = 2, 130
+
+
+def run(main: Callable[[Sequence[str]], int | None]) -> None:
+    """Run a command and exit: 2 and one sentence for bad input, 130 for an interrupt.
+
+    Args:
+        main: Takes the command line with the program's name, returns the exit code.
+    """
+    cache = default_cache_dir() / "xla"
+    jax.config.update("jax_compilation_cache_dir", str(cache))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+    try:
+        sys.exit(main(sys.argv))
+    except (ValueError, FloatingPointError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(BAD_INPUT)
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command continues", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+
+
+def parse(values: flags.FlagValues, argv: Sequence[str], usage: str) -> None:
+    """Parse the command line into `values`; `--help` prints the flags and exits.
+
+    Raises:
+        ValueError: If a flag is unknown or has a wrong value, with the nearest known name.
+    """
+    if any(arg in ("-h", "--help", "-help") for arg in argv[1:]):
+        print(f"{usage}\n\n{values.get_help(include_special_flags=False)}")
+        sys.exit(0)
+    try:
+        rest = values(argv)
+    except (flags.Error, AttributeError, KeyError, TypeError) as error:
+        raise ValueError(str(error).strip("'\"")) from error
+    if len(rest) > 1:
+        raise ValueError(f"unexpected argument {rest[1]!r}: flags are given as --name=value")
+
+
+def stop_on_sigterm() -> Callable[[], bool]:
+    """Take SIGTERM as a request: returns a function that tells whether it has come."""
+    asked = []
+    signal.signal(signal.SIGTERM, lambda number, frame: asked.append(number))
+    return lambda: bool(asked)
+
+
+class Bar:
+    """A progress bar on standard error: description, count, rate, time left, newest numbers."""
+
+    def __init__(self, description: str, unit: str):
+        self._description, self._unit = description, unit
+        self._bar: Any = None
+
+    def __call__(self, done: int, total: int, numbers: dict[str, float]) -> None:
+        """Show that `done` of `total` are done."""
+        from tqdm import tqdm
+
+        if self._bar is None:
+            self._bar = tqdm(
+                total=total, desc=self._description, unit=self._unit, dynamic_ncols=True
+            )
+            # What a resumed run did before does not count for the rate.
+            self._bar.initial = self._bar.n = 0
+        if numbers:
+            self._bar.set_postfix_str(
+                " ".join(f"{k}={v:.3g}" for k, v in numbers.items()), refresh=False
+            )
+        self._bar.update(done - self._bar.n)
+
+    def close(self) -> None:
+        """Leave the bar as it is and go to the next line."""
+        if self._bar is not None:
+            self._bar.close()

@@ -1,0 +1,102 @@
+"""The values that everything passes: a `Crystal`, and a `Prediction` of how to denoise one.
+
+Both are pytrees of arrays with the same leading batch dimensions (none, one or several), so
+every function that takes them can be jitted and vmapped. Indexing a crystal indexes its
+batch: `crystals[3]` is the fourth crystal, `crystals[:8]` the first eight.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+MIRAGE = 0
+"""Atom type of a mirage atom; every other type is the atomic number of an element."""
+
+NUM_TYPES = 100
+"""Atom types run from 0 (mirage) to 99 (einsteinium)."""
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Crystal:
+    """One crystal, or a batch of crystals of equal array size.
+
+    Attributes:
+        lattice: Cell vectors as rows, in Å; `cart = frac_coords @ lattice`.
+        frac_coords: Fractional coordinates in [0, 1).
+        atom_types: Atomic numbers; 0 is a mirage atom.
+        mask: False on padding, which takes no part in anything.
+    """
+
+    lattice: Float[Array, "*batch 3 3"]
+    frac_coords: Float[Array, "*batch atoms 3"]
+    atom_types: Int[Array, "*batch atoms"]
+    mask: Bool[Array, "*batch atoms"]
+
+    def __getitem__(self, index: Any) -> Crystal:
+        """Index the batch dimensions."""
+        if not self.batch_shape:
+            raise IndexError("this Crystal has no batch dimension to index; its lattice is [3, 3]")
+        return jax.tree.map(lambda x: x[index], self)
+
+    def __len__(self) -> int:
+        """Size of the leading batch dimension."""
+        if not self.batch_shape:
+            raise TypeError("this Crystal has no batch dimension; its lattice is [3, 3]")
+        return self.batch_shape[0]
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        """Leading dimensions: () for one crystal."""
+        return self.lattice.shape[:-2]
+
+    @property
+    def size(self) -> int:
+        """Number of atom slots: real atoms, mirage atoms and padding."""
+        return self.atom_types.shape[-1]
+
+    @property
+    def num_atoms(self) -> Int[Array, "*batch"]:
+        """Number of atoms, mirage atoms included, padding not."""
+        return self.mask.sum(-1)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Prediction:
+    """What a denoiser says of a noised crystal.
+
+    Attributes:
+        lattice: ε̂, the noise in the lattice.
+        coords: The negative score of the coordinates over √λ_t.
+        types: Logits of the clean atom types.
+    """
+
+    lattice: Float[Array, "*batch 3 3"]
+    coords: Float[Array, "*batch atoms 3"]
+    types: Float[Array, "*batch atoms types"]
+
+
+def real_atom_mask(crystal: Crystal) -> Bool[Array, "*batch atoms"]:
+    """True on real atoms: neither mirage nor padding."""
+    return crystal.mask & (crystal.atom_types != MIRAGE)
+
+
+def wrap(frac_coords: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Fractional coordinates modulo 1, in [0, 1) also after rounding.
+
+    In floating point -1e-9 mod 1 rounds to 1; it is mapped to 0.
+    """
+    wrapped = frac_coords - jnp.floor(frac_coords)
+    return jnp.where(wrapped >= 1, 0, wrapped)
+
+
+def volume(lattice: Float[Array, "*batch 3 3"]) -> Float[Array, "*batch"]:
+    """Volume of the cell in Å³: |a · (b × c)|."""
+    a, b, c = lattice[..., 0, :], lattice[..., 1, :], lattice[..., 2, :]
+    return jnp.abs((a * jnp.cross(b, c)).sum(-1))

@@ -1,0 +1,27 @@
+"""Crystals from files to packed arrays and back."""
+
+from miad_jax.data.dataset import EMBEDDED, SPLITS, default_cache_dir, load_dataset
+from miad_jax.data.packed import Records, load_packed, pad, save_packed
+from miad_jax.data.packing import pack, stack
+from miad_jax.data.reading import READERS, Row, read_rows
+from miad_jax.data.structures import from_atoms, from_structures, to_atoms, to_structures
+
+__all__ = [
+    "EMBEDDED",
+    "READERS",
+    "SPLITS",
+    "Records",
+    "Row",
+    "default_cache_dir",
+    "from_atoms",
+    "from_structures",
+    "load_dataset",
+    "load_packed",
+    "pack",
+    "pad",
+    "read_rows",
+    "save_packed",
+    "stack",
+    "to_atoms",
+    "to_structures",
+]

@@ -1,0 +1,162 @@
+"""From whatever describes one crystal to the arrays of its standard cell.
+
+The standard cell is the primitive cell, Niggli-reduced, with the lattice rebuilt from lengths
+and angles in pymatgen's orientation: the form that the field's models are trained on. What
+cannot be trained on is refused with a reason.
+
+This module imports nothing of miad_jax, so that worker processes run it as a script and
+start without JAX: they read pickled lists of sources from standard input and answer each
+with the list of results on standard output.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from ase import Atoms
+    from pymatgen.core import Structure
+
+    Source: TypeAlias = str | Structure | Atoms
+    """CIF text, a pymatgen Structure or an ASE Atoms."""
+
+Arrays: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Lattice float32 [3, 3] in Å, fractional coordinates float32 [n, 3], atom types int32 [n]."""
+
+MAX_ATOMIC_NUMBER = 99
+
+
+def checked_arrays(
+    lattice: np.ndarray, frac_coords: np.ndarray, atomic_numbers: np.ndarray
+) -> Arrays:
+    """Refuse what is no crystal, and wrap the coordinates to [0, 1), also after rounding.
+
+    Args:
+        lattice: Cell vectors as rows [3, 3], in Å.
+        frac_coords: Fractional coordinates [n, 3].
+        atomic_numbers: Atomic numbers [n].
+
+    Raises:
+        ValueError: If there is no atom, a value is not finite, the cell has no volume, or an
+            element is not one of 1 to 99.
+    """
+    lattice, numbers = np.asarray(lattice, np.float64), np.asarray(atomic_numbers)
+    if not len(numbers):
+        raise ValueError("has no atoms")
+    if not np.isfinite(lattice).all():
+        raise ValueError("has a lattice that is not finite")
+    if not abs(np.linalg.det(lattice)) > 0:
+        raise ValueError("has a cell of zero volume")
+    if not np.isfinite(frac_coords).all():
+        raise ValueError("has coordinates that are not finite")
+    if numbers.min() < 1 or numbers.max() > MAX_ATOMIC_NUMBER:
+        wrong = sorted({int(z) for z in numbers if not 1 <= z <= MAX_ATOMIC_NUMBER})
+        raise ValueError(
+            f"has atomic numbers {wrong}; allowed are 1 (H) to {MAX_ATOMIC_NUMBER} (Es)"
+        )
+    wrapped = (frac_coords - np.floor(frac_coords)).astype(np.float32)
+    wrapped[wrapped >= 1] = 0
+    return lattice.astype(np.float32), wrapped, numbers.astype(np.int32)
+
+
+def structure_arrays(structure: Structure) -> Arrays:
+    """The arrays of a pymatgen Structure, as it stands.
+
+    Raises:
+        ValueError: If a site is partially occupied or shared, or as `checked_arrays` does.
+    """
+    if not structure.is_ordered:
+        raise ValueError("is disordered: a site is shared or partially occupied")
+    numbers = np.array([site.specie.Z for site in structure], dtype=object)
+    return checked_arrays(structure.lattice.matrix, structure.frac_coords, numbers)
+
+
+def atoms_arrays(atoms: Atoms) -> Arrays:
+    """The arrays of an ASE Atoms, as it stands.
+
+    Raises:
+        ValueError: If it has no cell, or as `checked_arrays` does.
+    """
+    if atoms.cell.rank < 3:
+        raise ValueError(f"has a cell of {atoms.cell.rank} vectors; a crystal has 3")
+    return checked_arrays(atoms.cell.array, atoms.get_scaled_positions(wrap=False), atoms.numbers)
+
+
+def standard_arrays(source: Source, *, primitive: bool, niggli: bool) -> Arrays:
+    """The arrays of a crystal's standard cell.
+
+    Differs from the field's preprocessing: a left-handed cell is inverted together with its
+    coordinates before the lattice is rebuilt, so that no crystal turns into its mirror image.
+
+    Args:
+        source: CIF text, a pymatgen Structure or an ASE Atoms.
+        primitive: Whether to find the primitive cell.
+        niggli: Whether to Niggli-reduce the cell.
+
+    Raises:
+        ValueError: If it is not a crystal with ordered atoms of elements 1 to 99.
+    """
+    from pymatgen.core import Element, Lattice, Structure
+
+    if isinstance(source, str):
+        if not source.strip():
+            raise ValueError("has no CIF text")
+        structure = Structure.from_str(source, fmt="cif")
+    elif isinstance(source, Structure):
+        structure = source
+    else:
+        _, _, numbers = atoms_arrays(source)
+        species = [Element.from_Z(int(z)) for z in numbers]
+        structure = Structure(source.cell.array, species, source.get_scaled_positions(wrap=False))
+    structure_arrays(structure)
+    if primitive:
+        structure = structure.get_primitive_structure()
+    if niggli:
+        structure = structure.get_reduced_structure()
+    _, _, numbers = structure_arrays(structure)
+    right_handed = np.linalg.det(structure.lattice.matrix) > 0
+    frac_coords = structure.frac_coords if right_handed else -structure.frac_coords
+    lattice = Lattice.from_parameters(*structure.lattice.parameters).matrix
+    return checked_arrays(lattice, frac_coords, numbers)
+
+
+def standardize(sources: Sequence[Source], *, primitive: bool, niggli: bool) -> list[Arrays | str]:
+    """The standard arrays of each source, or the reason why there are none."""
+    results: list[Arrays | str] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for source in sources:
+            try:
+                results.append(standard_arrays(source, primitive=primitive, niggli=niggli))
+            except Exception as error:  # parsers of foreign files raise all there is
+                reason = " ".join(str(error).split())
+                results.append(
+                    reason if type(error) is ValueError else f"{type(error).__name__}: {reason}"
+                )
+    return results
+
+
+def _serve() -> None:
+    """Answer requests `(sources, settings)` until standard input closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # nothing printed may mix with answers
+    while True:
+        try:
+            sources, settings = pickle.load(sys.stdin.buffer)
+        except EOFError:
+            return
+        pickle.dump(standardize(sources, **settings), answers)
+        answers.flush()
+
+
+if __name__ == "__main__":
+    _serve()

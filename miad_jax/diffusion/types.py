@@ -1,0 +1,111 @@
+"""D3PM with uniform transitions on the atom types (Austin et al., arXiv:2107.03006).
+
+Q̄_t = a_t I + (1−a_t)/K 11ᵀ, so every product with it is a scaling and a constant: no K×K
+matrix is ever built. Mirage (type 0) is a type like any other.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from miad_jax.crystal import NUM_TYPES
+from miad_jax.diffusion.schedules import TypesSchedule
+
+LOSS_SCALE = 1000.0
+LOSS_FLOOR = 1e-4
+
+
+def transition(
+    schedule: TypesSchedule, types_0: Int[Array, "*batch atoms"], t: Int[Array, "*#batch"]
+) -> Float[Array, "*batch atoms types"]:
+    """q(x_t | x_0) = x_0 Q̄_t: the distribution of the noised type."""
+    one_hot = jax.nn.one_hot(types_0, NUM_TYPES)
+    keep, redrawn = _row(schedule.keep, t), _row(schedule.one_minus_keep, t)
+    return keep[..., None] * one_hot + redrawn[..., None] / NUM_TYPES
+
+
+def add_noise(
+    schedule: TypesSchedule,
+    types_0: Int[Array, "*batch atoms"],
+    t: Int[Array, "*#batch"],
+    uniform: Float[Array, "*batch atoms"],
+    redrawn: Int[Array, "*batch atoms"],
+) -> Int[Array, "*batch atoms"]:
+    """Sample x_t ~ Cat(x_0 Q̄_t) from given noise.
+
+    Args:
+        schedule: The noise schedule.
+        types_0: Clean types.
+        t: Row of the schedule.
+        uniform: Uniform in [0, 1): the type is redrawn where it is below 1 − a_t.
+        redrawn: Uniform over the types: what it becomes then.
+    """
+    return jnp.where(uniform < _row(schedule.one_minus_keep, t), redrawn, types_0)
+
+
+def posterior(
+    schedule: TypesSchedule,
+    types_t: Int[Array, "*batch atoms"],
+    probs_0: Float[Array, "*batch atoms types"],
+    t: Int[Array, "*#batch"],
+) -> Float[Array, "*batch atoms types"]:
+    """q(x_s | x_t, x_0) = (x_t Q_tᵀ) ⊙ (x_0 Q̄_s) / (x_0 Q̄_t x_tᵀ) (Eq. 3, arXiv:2107.03006).
+
+    Args:
+        schedule: The noise schedule.
+        types_t: Noised types.
+        probs_0: Clean types as probabilities: one-hot, or the model's x̂_0.
+        t: Row of the schedule; s is the row before.
+    """
+    beta = _row(schedule.beta, t)[..., None]
+    forward = (1 - beta) * jax.nn.one_hot(types_t, NUM_TYPES) + beta / NUM_TYPES
+    prior = _row(schedule.keep_prev, t)[..., None] * probs_0
+    joint = forward * (prior + _row(schedule.one_minus_keep_prev, t)[..., None] / NUM_TYPES)
+    return joint / joint.sum(-1, keepdims=True)
+
+
+def loss(
+    schedule: TypesSchedule,
+    logits: Float[Array, "*batch atoms types"],
+    types_0: Int[Array, "*batch atoms"],
+    types_t: Int[Array, "*batch atoms"],
+    t: Int[Array, "*#batch"],
+    mask: Bool[Array, "*batch atoms"],
+) -> Float[Array, "*batch atoms"]:
+    """1000 · Σ_k q (log(q + 1e-4) − log(p + 1e-4)) for each atom, 0 where `mask` is False.
+
+    q is the posterior of the true types, p that of x̂_0 = softmax(logits).
+    """
+    q = posterior(schedule, types_t, jax.nn.one_hot(types_0, NUM_TYPES), t)
+    p = posterior(schedule, types_t, jax.nn.softmax(logits), t)
+    divergence = (q * (jnp.log(q + LOSS_FLOOR) - jnp.log(p + LOSS_FLOOR))).sum(-1)
+    return jnp.where(mask, LOSS_SCALE * divergence, 0)
+
+
+def reverse_step(
+    schedule: TypesSchedule,
+    types_t: Int[Array, "*batch atoms"],
+    logits: Float[Array, "*batch atoms types"],
+    t: Int[Array, "*#batch"],
+    uniform: Float[Array, "*batch atoms"],
+) -> Int[Array, "*batch atoms"]:
+    """Sample x_s from the model's posterior; its mode in the first row.
+
+    Args:
+        schedule: The noise schedule.
+        types_t: Noised types.
+        logits: Of the clean types.
+        t: Row of the schedule.
+        uniform: Uniform in [0, 1), one for each atom: the quantile that is drawn.
+    """
+    probs = posterior(schedule, types_t, jax.nn.softmax(logits), t)
+    cumulative = jnp.cumsum(probs, axis=-1)
+    below = cumulative <= uniform[..., None] * cumulative[..., -1:]
+    drawn = jnp.minimum(below.sum(-1), NUM_TYPES - 1)
+    return jnp.where(t[..., None] == 0, jnp.argmax(probs, -1), drawn).astype(types_t.dtype)
+
+
+def _row(column: Float[Array, "time"], t: Int[Array, "*batch"]) -> Float[Array, "*batch 1"]:
+    return jnp.asarray(column)[t][..., None]

@@ -1,0 +1,146 @@
+"""Make crystals: `python -m miad_jax.sample --checkpoint=runs/mp20 --num=1000 --out=samples`.
+
+Without a checkpoint, a small model is trained first on the embedded data set, once. What is done
+is on disk; the same command continues, and a larger --num adds samples.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from absl import flags
+
+from miad_jax import command, train
+from miad_jax.config import diffusion_from, quick_config, validate
+from miad_jax.data import default_cache_dir
+from miad_jax.data.writing import SampleDirectory
+from miad_jax.evaluation import describe_all, write_summary
+from miad_jax.pretrained import TrainedModel, load_model
+from miad_jax.sampling import ShardedSampler, draw_num_atoms, sample_keys
+from miad_jax.training import Checkpoints
+
+FLAGS = flags.FlagValues()
+_define = {"flag_values": FLAGS}
+flags.DEFINE_string("checkpoint", None, "Folder of a training run (its --workdir)", **_define)
+flags.DEFINE_integer("num", 16, "Number of samples", lower_bound=1, **_define)
+flags.DEFINE_string("out", "samples", "Folder for the crystals", **_define)
+flags.DEFINE_integer("seed", 0, "Seed of the samples", lower_bound=0, **_define)
+flags.DEFINE_integer("steps", None, "Reverse steps, fewer than trained by respacing", **_define)
+flags.DEFINE_enum(
+    "ending", None, ["clean", "published"], "Last step of the coordinates; default: as trained",
+    **_define,
+)
+flags.DEFINE_integer("batch_size", None, "Samples at a time; default: by the device", **_define)
+flags.DEFINE_integer("chunk_size", None, "Samples the network sees at once", **_define)
+flags.DEFINE_bool(
+    "record_num_atoms", False, "Keep the number of real atoms after every step", **_define
+)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Sample as the command line says."""
+    command.parse(FLAGS, argv, str(__doc__))
+    for name in ("steps", "batch_size", "chunk_size"):
+        value = FLAGS[name].value
+        if value is not None and value < 1:
+            raise ValueError(f"--{name} is {value}; allowed: a whole number from 1 on")
+    model = load_model(FLAGS.checkpoint or _quick_model())
+    config = model.config.copy_and_resolve_references()
+    if FLAGS.ending:
+        config.diffusion.ending = FLAGS.ending
+    diffusion = diffusion_from(config, FLAGS.steps)
+    infused = config.infusion.enabled
+    size = config.infusion.num_atoms if infused else len(model.histogram) - 1
+    sampler = ShardedSampler(
+        diffusion,
+        model.denoise,
+        size,
+        batch_size=FLAGS.batch_size or (64 if jax.default_backend() == "cpu" else 2048),
+        chunk_size=FLAGS.chunk_size,
+    )
+    directory = SampleDirectory.open(FLAGS.out, {
+        "seed": FLAGS.seed,
+        "steps": diffusion.num_steps,
+        "ending": config.diffusion.ending,
+        "checkpoint_step": model.step,
+        "data_fingerprint": model.fingerprint,
+        "config": model.config.to_dict(),
+    })
+
+    missing = sorted(set(range(FLAGS.num)) - directory.done())
+    bar = command.Bar("sampling", " samples")
+    num_done = FLAGS.num - len(missing)
+    for indices in _runs(missing, sampler.batch_size):
+        keys = sample_keys(jax.random.key(FLAGS.seed), np.asarray(indices))
+        num_atoms = np.full(len(indices), size)
+        if not infused:
+            num_atoms = draw_num_atoms(keys, model.histogram)
+
+        def report(done: int, total: int, before: int = num_done, num: int = len(indices)) -> None:
+            bar(round(before + num * done / total, 1), FLAGS.num, {})
+
+        crystals, num_real = sampler.draw(keys, num_atoms, report)
+        extra = {"num_real_atoms": num_real} if FLAGS.record_num_atoms else {}
+        rows = describe_all(crystals, infused=infused)
+        directory.write_batch(indices[0], crystals, rows, **extra)
+        num_done += len(indices)
+    bar.close()
+
+    samples = directory.finish()
+    summary = write_summary(
+        directory.path,
+        samples.rows,
+        samples.crystals,
+        run=_shown(model),
+        reference_histogram=model.histogram,
+    )
+    print(
+        f"{summary['num_crystals']} crystals of {summary['num_samples']} samples, "
+        f"{summary['num_valid_structures']} valid structures, in {directory.path}: cif/, "
+        "samples.extxyz, samples.csv, samples.npz, summary.md, summary.png"
+    )
+    return 0
+
+
+def _quick_model() -> Path:
+    """The small model of the embedded data set, trained on the first call."""
+    workdir = default_cache_dir() / "quick_model"
+    config = validate(quick_config())
+    steps = Checkpoints(workdir)
+    if steps.latest() is None or steps.meta()["config"] != config.to_dict():
+        print(
+            "No --checkpoint, and no trained weights come with the package yet: training a small "
+            "model on the embedded data set first (once, a few minutes).",
+            file=sys.stderr,
+        )
+    train.run(config, workdir)
+    return workdir
+
+
+def _runs(indices: list[int], longest: int) -> Iterator[list[int]]:
+    """Cut ascending indices into runs without gaps, of a length of at most `longest`."""
+    run: list[int] = []
+    for index in indices:
+        if run and (index != run[-1] + 1 or len(run) == longest):
+            yield run
+            run = []
+        run.append(index)
+    if run:
+        yield run
+
+
+def _shown(model: TrainedModel) -> dict[str, Any]:
+    return {
+        "data": model.config.data.path,
+        "training steps": model.step,
+        "infusion": model.config.infusion.enabled,
+    }
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,68 @@
+"""Train a model: `python -m miad_jax.train --config=configs/mp20.py --workdir=runs/mp20`.
+
+Every field of the configuration is a flag: `--config.batch_size=64`. The same command continues
+a run that ended early; SIGTERM and `--config.max_minutes` end one with a checkpoint.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import jax
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from miad_jax import command
+from miad_jax.config import default_config, validate
+from miad_jax.training import load_training_data
+from miad_jax.training.loop import train
+
+FLAGS = flags.FlagValues()
+config_flags.DEFINE_config_file(
+    "config", None, "Configuration file, with :VARIANT behind it", flag_values=FLAGS
+)
+flags.DEFINE_string(
+    "workdir", None, "Folder of the run: checkpoints and metrics.jsonl", flag_values=FLAGS
+)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Train as the command line says."""
+    command.parse(FLAGS, argv, str(__doc__))
+    if FLAGS.config is None:
+        raise ValueError("no --config: name one, for example --config=configs/prototypes.py")
+    if FLAGS.workdir is None:
+        raise ValueError("no --workdir: name a folder for checkpoints and metrics")
+    run(validate(FLAGS.config), Path(FLAGS.workdir), command.stop_on_sigterm())
+    return 0
+
+
+def run(
+    config: ConfigDict, workdir: Path, should_stop: Callable[[], bool] = lambda: False
+) -> None:
+    """Load the data, train with a progress bar, say where the result lies."""
+    data = load_training_data(config, progress=True)
+    print(
+        f"{len(data.train)} training and {len(data.validation)} validation crystals of "
+        f"{config.data.path} ({data.num_left_out} larger ones left out, {data.num_rejected} "
+        f"unreadable); {jax.local_device_count()} × {jax.devices()[0].device_kind}",
+        file=sys.stderr,
+    )
+    bar = command.Bar("training", " steps")
+
+    def report(step: int, num_steps: int, metrics: dict[str, float]) -> None:
+        bar(step, num_steps, {k: v for k, v in metrics.items() if k in _SHOWN})
+
+    try:
+        state = train(config, data, workdir, report=report, should_stop=should_stop)
+    finally:
+        bar.close()
+    print(f"step {int(state.step)}: checkpoint and metrics.jsonl in {workdir}", file=sys.stderr)
+
+
+_SHOWN = ("loss", "lattice", "coords", "types", "validation_loss")
+
+if __name__ == "__main__":
+    command.run(main)

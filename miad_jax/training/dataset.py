@@ -1,0 +1,94 @@
+"""The data set as training wants it: filtered, of one array size, and checked against N_m."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Int
+from ml_collections import ConfigDict
+
+from miad_jax.crystal import Crystal
+from miad_jax.data import Records, load_dataset
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Crystals to train and validate on.
+
+    Attributes:
+        train: Packed training crystals.
+        validation: Packed validation crystals, of the same array size.
+        histogram: Number of training crystals with 0, 1, 2, … atoms.
+        fingerprint: Identifies the content of the training split.
+        num_left_out: Readable crystals left out for being larger than `data.max_num_atoms`.
+        num_rejected: Rows that could not be read.
+    """
+
+    train: Crystal
+    validation: Crystal
+    histogram: Int[np.ndarray, "counts"]
+    fingerprint: str
+    num_left_out: int
+    num_rejected: int
+
+
+def load_training_data(config: ConfigDict, *, progress: bool = False) -> TrainingData:
+    """Load what `config.data` names.
+
+    Raises:
+        ValueError: If a crystal has more atoms than `config.infusion.num_atoms`, by its id; if
+            no crystal is left; or if the data set cannot be read.
+    """
+    splits, left_out, rejected = [], 0, 0
+    fingerprint = ""
+    for split in ("train", "val"):
+        crystal, records = load_dataset(config.data.path, split, progress=progress)
+        num_atoms = np.asarray(crystal.mask).sum(-1)
+        limit = config.data.max_num_atoms
+        keep = np.full(num_atoms.shape, True) if limit is None else num_atoms <= limit
+        if not keep.any():
+            raise ValueError(
+                f"no crystal of the {split} split of {config.data.path} has at most {limit} atoms"
+            )
+        if config.infusion.enabled:
+            _check_room(num_atoms, keep, records, config.infusion.num_atoms)
+        splits.append(crystal[keep])
+        left_out += int((~keep).sum())
+        rejected += len(records.rejected)
+        fingerprint = fingerprint or records.fingerprint
+    counts = np.asarray(splits[0].mask).sum(-1)
+    size = max(int(np.asarray(s.mask).sum(-1).max()) for s in splits)
+    train, validation = (_fit(s, size) for s in splits)
+    return TrainingData(
+        train, validation, np.bincount(counts), fingerprint, left_out, rejected
+    )
+
+
+def _check_room(
+    num_atoms: Int[np.ndarray, "crystals"], keep: np.ndarray, records: Records, limit: int
+) -> None:
+    too_large = np.flatnonzero(keep & (num_atoms > limit))
+    if too_large.size:
+        named = ", ".join(f"{records.ids[i]} ({num_atoms[i]})" for i in too_large[:3])
+        raise ValueError(
+            f"{too_large.size} crystals have more atoms than config.infusion.num_atoms = {limit}: "
+            f"{named}{', …' if too_large.size > 3 else ''}; raise it to {num_atoms[keep].max()} or "
+            f"more, or leave them out with config.data.max_num_atoms = {limit}"
+        )
+
+
+def _fit(crystal: Crystal, size: int) -> Crystal:
+    """Cut or pad the atom slots to `size`; real atoms come first."""
+    extra = max(size - crystal.size, 0)
+
+    def fit(x: np.ndarray) -> np.ndarray:
+        width = [(0, 0), (0, extra)] + [(0, 0)] * (x.ndim - 2)
+        return np.pad(np.asarray(x)[:, :size], width)
+
+    return replace(
+        crystal,
+        frac_coords=fit(crystal.frac_coords),
+        atom_types=fit(crystal.atom_types),
+        mask=fit(crystal.mask),
+    )

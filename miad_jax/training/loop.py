@@ -1,0 +1,242 @@
+"""The loop around the training step: metrics, validation, checkpoints, and when to end.
+
+All that is random is a function of the seed and the step, so a run that continues from a
+checkpoint goes exactly the way it would have gone.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from miad_jax.config import diffusion_from, loss_weights_from, network_from
+from miad_jax.diffusion.joint import LossTerms
+from miad_jax.network import crystals_per_chunk
+from miad_jax.training.checkpoint import Checkpoints
+from miad_jax.training.dataset import TrainingData
+from miad_jax.training.sharding import ShardedTraining
+from miad_jax.training.state import TrainState, create, make_optimizer
+from miad_jax.training.step import Objective
+
+MAY_CHANGE = {
+    "num_epochs", "max_minutes", "chunk_size", "log_every", "validate_every", "checkpoint_every"
+}
+"""Fields of the configuration that may differ when a run continues."""
+
+Metrics = dict[str, float]
+
+
+class NonFiniteLossError(FloatingPointError):
+    """The loss became infinite or not a number; the last good checkpoint is kept."""
+
+
+def train(
+    config: ConfigDict,
+    data: TrainingData,
+    workdir: str | Path,
+    *,
+    report: Callable[[int, int, Metrics], None] = lambda step, num_steps, metrics: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> TrainState:
+    """Train from the newest checkpoint of `workdir`, or from the start, to the end.
+
+    Args:
+        config: The configuration, checked.
+        data: The data set.
+        workdir: Folder for checkpoints and `metrics.jsonl`.
+        report: Called after every dispatch with the step, the number of steps, and the newest
+            metrics.
+        should_stop: Asked after every dispatch; True ends the run with a checkpoint.
+
+    Returns:
+        The last state, which is also the newest checkpoint.
+
+    Raises:
+        NonFiniteLossError: Naming the step; no checkpoint is written then.
+        ValueError: If `workdir` holds a run of another configuration or data set.
+    """
+    started = time.monotonic()
+    workdir = Path(workdir)
+    num_train = len(data.train)
+    num_steps = max(round(config.num_epochs * num_train / config.batch_size), 1)
+    objective = make_objective(config, data.train.size)
+    optimizer = make_optimizer(
+        config.optimizer, num_steps, max(num_train // config.batch_size, 1)
+    )
+    params_key, train_key, validation_key = jax.random.split(jax.random.key(config.seed), 3)
+    state = create(objective.net.init_params(params_key), optimizer, train_key)
+    meta = {
+        "config": config.to_dict(),
+        "histogram": data.histogram.tolist(),
+        "data_fingerprint": data.fingerprint,
+        "num_train": num_train,
+    }
+    checkpoints = Checkpoints(workdir)
+    metrics_file = workdir / "metrics.jsonl"
+    if checkpoints.latest() is not None:
+        _check_same_run(checkpoints.meta(), meta, workdir)
+        state = checkpoints.restore(state)
+        _append(metrics_file, {"event": "resume", "step": int(state.step)})
+    run = ShardedTraining(
+        objective, optimizer, state, data.train, data.validation, validation_key,
+        batch_size=config.batch_size, seed=config.seed,
+    )
+    length = steps_per_dispatch(config, objective, data.train.size)
+
+    step = int(state.step)
+    ended = step >= num_steps
+    metrics: Metrics = {}
+    window = _Window()
+    while not ended:
+        count = length if num_steps - step >= length else 1
+        terms = run.advance(step, count)
+        _check_finite(terms.total(objective.weights), step, checkpoints)
+        window.add(terms)
+        before, step = step, step + count
+        out_of_time = config.max_minutes is not None and (
+            time.monotonic() - started > 60 * config.max_minutes
+        )
+        ended = step >= num_steps or out_of_time or should_stop()
+
+        def due(every: int, before: int = before, step: int = step, ended: bool = ended) -> bool:
+            return ended or step // every > before // every
+
+        if due(config.log_every):
+            metrics |= window.close(objective) | {"epoch": step * config.batch_size / num_train}
+            _append(metrics_file, {"step": step, **metrics})
+        if due(config.validate_every):
+            found = _means(run.validate(), objective, "validation_")
+            metrics |= found
+            _append(metrics_file, {"step": step, **found})
+        if due(config.checkpoint_every):
+            state = run.state()
+            _check_finite_params(state, checkpoints)
+            checkpoints.save(state, meta)
+        report(step, num_steps, metrics)
+    return run.state()
+
+
+def make_objective(config: ConfigDict, size: int) -> Objective:
+    """What a configuration minimises.
+
+    Args:
+        config: The configuration.
+        size: Atom slots of a packed crystal, which the baseline trains on as they are.
+    """
+    infused = config.infusion.enabled
+    local_batch = config.batch_size // jax.local_device_count()
+    largest = config.chunk_size or crystals_per_chunk(
+        config.infusion.num_atoms if infused else size, jax.default_backend()
+    )
+    return Objective(
+        net=network_from(config),
+        diffusion=diffusion_from(config),
+        num_atoms=config.infusion.num_atoms if infused else None,
+        placement=config.infusion.placement,
+        mask_mirage=config.infusion.mask_mirage,
+        weights=loss_weights_from(config),
+        chunk_size=max(n for n in range(1, local_batch + 1) if local_batch % n == 0 and n <= largest),
+        ema_decay=config.optimizer.ema_decay,
+    )
+
+
+def steps_per_dispatch(config: ConfigDict, objective: Objective, size: int) -> int:
+    """Steps in one scan: about four seconds of work, so that a stop is soon heard."""
+    net, num_atoms = objective.net, objective.num_atoms or size
+    local_batch = config.batch_size // jax.local_device_count()
+    edge = 2 * net.hidden_dim * (net.hidden_dim + 3 * net.num_freqs)
+    flop = 3 * local_batch * num_atoms**2 * net.num_layers * edge
+    flop_per_second = 1e11 if jax.default_backend() == "cpu" else 1e14
+    return int(np.clip(4 * flop_per_second / flop, 1, config.log_every))
+
+
+class _Window:
+    """The terms of the steps since the last line of metrics."""
+
+    def __init__(self) -> None:
+        self._terms: list[LossTerms] = []
+        self._started = time.monotonic()
+
+    def add(self, terms: LossTerms) -> None:
+        self._terms.append(terms)
+
+    def close(self, objective: Objective) -> Metrics:
+        """Means over the window; a new one begins."""
+        terms = jax.tree.map(lambda *parts: np.concatenate(parts), *self._terms)
+        now = time.monotonic()
+        found = _means(terms, objective, "")
+        found["steps_per_second"] = len(terms.num_atoms) / (now - self._started)
+        self._terms, self._started = [], now
+        return found
+
+
+def _means(terms: LossTerms, objective: Objective, prefix: str) -> Metrics:
+    terms = jax.tree.map(np.sum, terms)
+    named = {
+        "loss": terms.total(objective.weights),
+        "lattice": terms.lattice,
+        "coords": terms.coords,
+        "types": terms.types,
+    }
+    return {prefix + name: float(value) for name, value in named.items()}
+
+
+def _append(path: Path, line: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def _check_finite(losses: np.ndarray, first_step: int, checkpoints: Checkpoints) -> None:
+    bad = np.flatnonzero(~np.isfinite(losses))
+    if bad.size:
+        raise NonFiniteLossError(_non_finite("loss", first_step + int(bad[0]), checkpoints))
+
+
+def _check_finite_params(state: TrainState, checkpoints: Checkpoints) -> None:
+    if not all(np.isfinite(x).all() for x in jax.tree.leaves(state.params)):
+        raise NonFiniteLossError(
+            _non_finite("gradient", int(state.step) - 1, checkpoints)
+        )
+
+
+def _non_finite(what: str, step: int, checkpoints: Checkpoints) -> str:
+    latest = checkpoints.latest()
+    kept = "there is no checkpoint yet" if latest is None else f"the checkpoint of step {latest} is kept"
+    return (
+        f"the {what} of step {step} is not finite; {kept}. A lower config.optimizer.learning_rate "
+        "or config.optimizer.clip_norm = 1.0 may help"
+    )
+
+
+def _check_same_run(saved: dict[str, Any], meta: dict[str, Any], workdir: Path) -> None:
+    """Refuse to continue a run of another configuration or other data."""
+    old, new = (_flatten(m["config"]) for m in (saved, meta))
+    differing = [
+        f"config.{name} was {old.get(name)!r}, is {new.get(name)!r}"
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name) and name not in MAY_CHANGE and name != "data.path"
+    ]
+    if saved["data_fingerprint"] != meta["data_fingerprint"]:
+        differing.append(f"the data set {new['data.path']} is not the one of that run")
+    if differing:
+        raise ValueError(
+            f"{workdir} holds another run ({'; '.join(differing)}): choose a new --workdir"
+        )
+
+
+def _flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat

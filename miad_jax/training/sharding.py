@@ -1,0 +1,105 @@
+"""The state and the data set on all devices, and many steps a dispatch over them.
+
+A dispatch gets only the indices of its batches; they are a function of the seed and the step.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Int, PRNGKeyArray
+
+from miad_jax.crystal import Crystal
+from miad_jax.diffusion.joint import LossTerms
+from miad_jax.training.state import TrainState
+from miad_jax.training.step import Objective, train_step, validation_loss
+
+
+class ShardedTraining:
+    """A run on all local devices: `pmap` shards the batch, every device holds the whole state.
+
+    Args:
+        objective: What is minimised.
+        optimizer: As from `make_optimizer`.
+        state: The state to continue from.
+        train: Packed training crystals, copied to every device.
+        validation: Packed validation crystals.
+        validation_key: Fixes times and noise of the validation.
+        batch_size: Crystals in a step on all devices together.
+        seed: Fixes the order of the crystals.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        optimizer: optax.GradientTransformationExtraArgs,
+        state: TrainState,
+        train: Crystal,
+        validation: Crystal,
+        validation_key: PRNGKeyArray,
+        *,
+        batch_size: int,
+        seed: int,
+    ):
+        self.num_devices = jax.local_device_count()
+        self.num_train, self.batch_size, self.seed = len(train), batch_size, seed
+        self._state = _replicate(state, self.num_devices)
+        self._train = _replicate(train, self.num_devices)
+        self._validation = jax.device_put(validation)
+        self._slots = jnp.arange(batch_size).reshape(self.num_devices, -1)
+
+        def many_steps(
+            state: TrainState, crystals: Crystal, index: Array, slots: Array
+        ) -> tuple[TrainState, LossTerms]:
+            def step(state: TrainState, index: Array) -> tuple[TrainState, LossTerms]:
+                batch = crystals[index]
+                return train_step(objective, optimizer, state, batch, slots, axis_name="batch")
+
+            return jax.lax.scan(step, state, index)
+
+        self._many_steps = jax.pmap(many_steps, axis_name="batch", donate_argnums=0)
+        self._validate = jax.jit(
+            lambda params, crystal: validation_loss(objective, params, crystal, validation_key)
+        )
+
+    def advance(self, step: int, count: int) -> LossTerms:
+        """Do `count` steps from `step` on; returns the terms of each, on the host."""
+        index = batch_indices(self.seed, self.num_train, self.batch_size, step, count)
+        index = index.reshape(count, self.num_devices, -1).swapaxes(0, 1)
+        self._state, terms = self._many_steps(self._state, self._train, index, self._slots)
+        return jax.tree.map(lambda x: np.asarray(x[0]), terms)
+
+    def validate(self) -> LossTerms:
+        """Losses of the averaged parameters on the validation crystals."""
+        average = jax.tree.map(lambda x: x[0], self._state.average)
+        return jax.tree.map(np.asarray, self._validate(average, self._validation))
+
+    def state(self) -> TrainState:
+        """The state of one device; all are equal."""
+        return jax.tree.map(lambda x: x[0], self._state)
+
+
+def batch_indices(
+    seed: int, num_crystals: int, batch_size: int, first_step: int, num_steps: int
+) -> Int[np.ndarray, "steps batch"]:
+    """Which crystals make the batches of some steps: permuted epochs, one after the other.
+
+    Every crystal comes once in an epoch; a batch may span the end of one.
+    """
+    position = np.arange(first_step * batch_size, (first_step + num_steps) * batch_size)
+    epoch, place = np.divmod(position, num_crystals)
+    index = np.empty(position.shape, np.int32)
+    for e in np.unique(epoch):
+        order = np.random.default_rng([seed, e]).permutation(num_crystals)
+        index[epoch == e] = order[place[epoch == e]]
+    return index.reshape(num_steps, batch_size)
+
+
+def _replicate(tree: Any, num_devices: int) -> Any:
+    return jax.tree.map(
+        lambda x: jnp.broadcast_to(jnp.asarray(x), (num_devices, *jnp.shape(x))), tree
+    )

@@ -1,0 +1,175 @@
+"""One training step: a pure function of the state and a batch, sharded by an axis name or not.
+
+Noise, times and mirage atoms are drawn for the whole batch, from one key for each crystal; only
+the network and the loss run in chunks, whose gradients are summed. Losses are sums and counts
+throughout, so neither the chunks nor the devices change what a step computes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool, Int, PRNGKeyArray
+
+from miad_jax.crystal import Crystal
+from miad_jax.diffusion.joint import (
+    Diffusion,
+    LossTerms,
+    LossWeights,
+    add_noise,
+    draw_times,
+    loss_counts,
+    loss_terms,
+)
+from miad_jax.mirage import Placement, infuse
+from miad_jax.network import CSPNet
+from miad_jax.training.state import TrainState, update_average
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What is minimised: everything in a step that does not change during training.
+
+    Attributes:
+        net: The network.
+        diffusion: The process; all its rows are trained.
+        num_atoms: N_m of the infused crystals; None is the baseline without infusion.
+        placement: Where mirage atoms are put.
+        mask_mirage: Leave mirage atoms out of the coordinate loss.
+        weights: Weights of the three losses.
+        chunk_size: Crystals that the network sees at once; divides the batch.
+        ema_decay: Decay of the averaged parameters.
+    """
+
+    net: CSPNet
+    diffusion: Diffusion
+    num_atoms: int | None
+    placement: Placement = "uniform"
+    mask_mirage: bool = True
+    weights: LossWeights = LossWeights()
+    chunk_size: int = 1
+    ema_decay: float = 0.999
+
+
+def train_step(
+    objective: Objective,
+    optimizer: optax.GradientTransformationExtraArgs,
+    state: TrainState,
+    crystal: Crystal,
+    slots: Int[Array, "batch"],
+    *,
+    axis_name: str | None = None,
+) -> tuple[TrainState, LossTerms]:
+    """Draw noise, take the gradient, move the parameters and their average.
+
+    Args:
+        objective: What is minimised.
+        optimizer: As from `make_optimizer`.
+        state: Before the step.
+        crystal: This device's part of the batch, as packed.
+        slots: Places of these crystals in the whole batch, from which their keys come.
+        axis_name: Axis over which devices add up losses and gradients; None for one device.
+    """
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(
+        jax.random.fold_in(state.key, state.step), slots
+    )
+    noised = _noised(objective, keys, crystal, jnp.ones(slots.shape, bool))
+    counts = loss_counts(noised[0], mask_mirage=objective.mask_mirage)
+    if axis_name is not None:
+        counts = jax.lax.psum(counts, axis_name)
+    gradients, terms = _over_chunks(objective, state.params, noised, counts)
+    if axis_name is not None:
+        gradients, terms = jax.lax.psum((gradients, terms), axis_name)
+
+    updates, opt_state = optimizer.update(
+        gradients, state.opt_state, state.params, value=terms.total(objective.weights)
+    )
+    params = optax.apply_updates(state.params, updates)
+    average = update_average(state.average, params, state.step, objective.ema_decay)
+    return TrainState(params, average, opt_state, state.step + 1, state.key), terms
+
+
+def validation_loss(
+    objective: Objective, params: Any, crystal: Crystal, key: PRNGKeyArray
+) -> LossTerms:
+    """The losses of a whole data set, once, on keys that are the same at every call.
+
+    Args:
+        objective: What is minimised.
+        params: Parameters to judge.
+        crystal: The data set, as packed.
+        key: Folded with the index of each crystal.
+    """
+    num = len(crystal)
+    padded = -(-num // objective.chunk_size) * objective.chunk_size
+    index = jnp.arange(padded)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, index)
+    noised = _noised(objective, keys, crystal[jnp.minimum(index, num - 1)], index < num)
+
+    def add(total: LossTerms, part: Any) -> tuple[LossTerms, None]:
+        return total + _terms(objective, params, part), None
+
+    return jax.lax.scan(add, _zero_terms(), _chunks(objective, noised))[0]
+
+
+def _noised(
+    objective: Objective, keys: PRNGKeyArray, crystal: Crystal, valid: Bool[Array, "batch"]
+) -> Any:
+    """Clean crystals, noised crystals, rows and noise; crystals that are not valid are padding."""
+    infuse_keys, time_keys, noise_keys = jax.vmap(jax.random.split, (0, None), 1)(keys, 3)
+    if objective.num_atoms is not None:
+
+        def infuse_one(key: PRNGKeyArray, crystal: Crystal) -> Crystal:
+            assert objective.num_atoms is not None
+            return infuse(key, crystal, objective.num_atoms, placement=objective.placement)
+
+        crystal = jax.vmap(infuse_one)(infuse_keys, crystal)
+    crystal = replace(crystal, mask=crystal.mask & valid[:, None])
+    t = draw_times(objective.diffusion, time_keys, crystal.batch_shape)
+    crystal_t, noise = add_noise(objective.diffusion, noise_keys, crystal, t)
+    return crystal, crystal_t, t, noise
+
+
+def _chunks(objective: Objective, noised: Any) -> Any:
+    return jax.tree.map(
+        lambda x: x.reshape(-1, objective.chunk_size, *x.shape[1:]), noised
+    )
+
+
+def _terms(objective: Objective, params: Any, noised: Any) -> LossTerms:
+    crystal_0, crystal_t, t, noise = noised
+    prediction = objective.net.denoise(params, crystal_t, objective.diffusion.times[t])
+    return loss_terms(
+        objective.diffusion, prediction, crystal_0, crystal_t, t, noise,
+        mask_mirage=objective.mask_mirage,
+    )
+
+
+def _over_chunks(
+    objective: Objective, params: Any, noised: Any, counts: tuple[Array, Array, Array]
+) -> tuple[Any, LossTerms]:
+    """Sum of gradients and losses over chunks, divided by the counts of the whole batch."""
+
+    def loss(params: Any, part: Any) -> tuple[Array, LossTerms]:
+        terms = _terms(objective, params, part)
+        return with_counts(terms).total(objective.weights), terms
+
+    def with_counts(terms: LossTerms) -> LossTerms:
+        return replace(
+            terms, num_crystals=counts[0], num_coords=counts[1], num_atoms=counts[2]
+        )
+
+    def add(total: Any, part: Any) -> tuple[Any, None]:
+        gradients, terms = jax.grad(loss, has_aux=True)(params, part)
+        return jax.tree.map(jnp.add, total, (gradients, terms)), None
+
+    zero = jax.tree.map(jnp.zeros_like, params), _zero_terms()
+    return jax.lax.scan(add, zero, _chunks(objective, noised))[0]
+
+
+def _zero_terms() -> LossTerms:
+    return LossTerms(*(jnp.float32(0) for _ in range(6)))
