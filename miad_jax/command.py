@@ -12,11 +12,13 @@ from absl import flags
 
 from miad_jax.data import default_cache_dir
 
-BAD_INPUT, INTERRUPTED = 2, 130
+FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
 
 def run(main: Callable[[Sequence[str]], int | None]) -> None:
-    """Run a command and exit: 2 and one sentence for bad input, 130 for an interrupt.
+    """Run a command and exit: 2 for bad input, 1 for a loss that is not finite.
+
+    Either is said in one sentence; an interrupt exits with 130.
 
     Args:
         main: Takes the command line with the program's name, returns the exit code.
@@ -26,8 +28,11 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
     try:
         sys.exit(main(sys.argv))
-    except (ValueError, FloatingPointError, OSError) as error:
+    except (ValueError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
+        sys.exit(BAD_INPUT if isinstance(error, ValueError) else FAILED)
+    except OSError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(BAD_INPUT)
     except KeyboardInterrupt:
         print("\ninterrupted; the same command continues", file=sys.stderr)
@@ -45,8 +50,15 @@ def parse(values: flags.FlagValues, argv: Sequence[str], usage: str) -> None:
         sys.exit(0)
     try:
         rest = values(argv)
-    except (flags.Error, AttributeError, KeyError, TypeError) as error:
-        raise ValueError(str(error).strip("'\"")) from error
+        values.flag_values_dict()  # a configuration file that could not be loaded says so here
+    except (AttributeError, KeyError) as error:
+        said = str(error).replace("\\n", " ").replace("\\", "").strip("\"'")
+        raise ValueError(f"no such field of the configuration: {said}") from error
+    except (flags.Error, OSError, TypeError) as error:
+        # An error inside a configuration file comes as a traceback: its last line says it.
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        said = lines[0] if len(lines) == 1 else f"{lines[0]} {lines[-1]}"
+        raise ValueError(said) from error
     if len(rest) > 1:
         raise ValueError(f"unexpected argument {rest[1]!r}: flags are given as --name=value")
 
@@ -65,16 +77,19 @@ class Bar:
         self._description, self._unit = description, unit
         self._bar: Any = None
 
-    def __call__(self, done: int, total: int, numbers: dict[str, float]) -> None:
+    def __call__(self, done: float, total: int, numbers: dict[str, float]) -> None:
         """Show that `done` of `total` are done."""
         from tqdm import tqdm
 
         if self._bar is None:
+            # The rate counts from the first call on: neither compilation nor a resumed run's past.
             self._bar = tqdm(
-                total=total, desc=self._description, unit=self._unit, dynamic_ncols=True
+                total=total,
+                initial=done,
+                desc=self._description,
+                unit=self._unit,
+                dynamic_ncols=True,
             )
-            # What a resumed run did before does not count for the rate.
-            self._bar.initial = self._bar.n = 0
         if numbers:
             self._bar.set_postfix_str(
                 " ".join(f"{k}={v:.3g}" for k, v in numbers.items()), refresh=False

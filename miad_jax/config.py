@@ -162,18 +162,51 @@ def loss_weights_from(config: ConfigDict) -> LossWeights:
     return LossWeights(**config.loss.to_dict())
 
 
-def quick_config() -> ConfigDict:
-    """A small model of the small crystals of `prototypes`, for a first look within minutes."""
-    config = default_config()
+def apply_variant(
+    config: ConfigDict, variant: str, variants: dict[str, Callable[[ConfigDict], None]]
+) -> ConfigDict:
+    """Change a configuration as the words behind its colon say: `configs/mp20.py:small,diffcsp`.
+
+    Args:
+        config: The configuration, changed in place.
+        variant: Names separated by commas; empty for none.
+        variants: What each name does.
+
+    Raises:
+        ValueError: If a name is unknown.
+    """
+    for name in filter(None, variant.split(",")):
+        if name not in variants:
+            raise ValueError(
+                f"unknown variant {name!r} of the configuration; allowed: {', '.join(variants)}"
+            )
+        variants[name](config)
+    return config
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """The configuration of the embedded data set; variants "diffcsp" and "quick"."""
+    return apply_variant(default_config(), variant, {"diffcsp": diffcsp, "quick": quick})
+
+
+def diffcsp(config: ConfigDict) -> None:
+    """The baseline: DiffCSP is the same code without infusion."""
+    config.infusion.enabled = False
+
+
+def quick(config: ConfigDict) -> None:
+    """A small model of small crystals, for a first look within minutes on two CPU cores."""
     config.data.max_num_atoms = 8
     config.infusion.num_atoms = 10
     config.network.hidden_dim = 96
     config.network.num_layers = 3
     config.network.num_freqs = 32
     config.network.time_dim = 64
+    config.optimizer.warmup_steps = 100
+    config.optimizer.schedule = "cosine"
+    config.optimizer.clip_norm = 1.0
     config.batch_size = 128
     config.num_epochs = 100
     config.log_every = 20
     config.validate_every = 500
     config.checkpoint_every = 500
-    return config

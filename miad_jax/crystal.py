@@ -24,7 +24,7 @@ NUM_TYPES = 100
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Crystal:
-    """One crystal, or a batch of crystals of equal array size.
+    """One crystal, or a batch of crystals of equal array size; NumPy arrays do on the host.
 
     Attributes:
         lattice: Cell vectors as rows, in Å; `cart = frac_coords @ lattice`.

@@ -7,7 +7,7 @@ them into real atoms, and real atoms into mirage. *Reduction* drops the mirage a
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -42,9 +42,7 @@ def infuse(
     _check_room(crystal, num_atoms)
     crystal = _resize(crystal, num_atoms)
     if placement == "uniform":
-        frac_coords = jax.random.uniform(
-            key, crystal.frac_coords.shape, crystal.frac_coords.dtype
-        )
+        frac_coords = jax.random.uniform(key, crystal.frac_coords.shape, crystal.frac_coords.dtype)
     else:
         frac_coords = jnp.broadcast_to(_circular_mean(crystal), crystal.frac_coords.shape)
     return Crystal(
@@ -65,8 +63,9 @@ def reduce(crystal: Crystal) -> list[Crystal]:
     lattice = crystal.lattice.reshape(-1, 3, 3)
     frac_coords = crystal.frac_coords.reshape(-1, crystal.size, 3)
     atom_types = crystal.atom_types.reshape(-1, crystal.size)
+    every: list[Any] = [np.ones(num, bool) for num in keep.sum(-1)]
     return [
-        Crystal(lattice[i], frac_coords[i, k], atom_types[i, k], np.ones(k.sum(), bool))
+        Crystal(lattice[i], frac_coords[i, k], atom_types[i, k], every[i])
         for i, k in enumerate(keep)
     ]
 
@@ -92,8 +91,9 @@ def _resize(crystal: Crystal, num_atoms: int) -> Crystal:
     def resize(x: Array, axis: int) -> Array:
         width = [(0, 0)] * x.ndim
         width[axis] = (0, extra)
-        return jnp.pad(jax.lax.slice_in_dim(jnp.asarray(x), 0, min(num_atoms, x.shape[axis]),
-                                            axis=axis), width)
+        return jnp.pad(
+            jax.lax.slice_in_dim(jnp.asarray(x), 0, min(num_atoms, x.shape[axis]), axis=axis), width
+        )
 
     return Crystal(
         lattice=jnp.asarray(crystal.lattice),

@@ -29,7 +29,7 @@ class TrainedModel:
 
     denoise: Denoise
     config: ConfigDict
-    histogram: Int[np.ndarray, "counts"]
+    histogram: Int[np.ndarray, " counts"]
     step: int
     fingerprint: str
 

@@ -16,7 +16,7 @@ import numpy as np
 from absl import flags
 
 from miad_jax import command, train
-from miad_jax.config import diffusion_from, quick_config, validate
+from miad_jax.config import diffusion_from, get_config, validate
 from miad_jax.data import default_cache_dir
 from miad_jax.data.writing import SampleDirectory
 from miad_jax.evaluation import describe_all, write_summary
@@ -25,20 +25,26 @@ from miad_jax.sampling import ShardedSampler, draw_num_atoms, sample_keys
 from miad_jax.training import Checkpoints
 
 FLAGS = flags.FlagValues()
-_define = {"flag_values": FLAGS}
-flags.DEFINE_string("checkpoint", None, "Folder of a training run (its --workdir)", **_define)
-flags.DEFINE_integer("num", 16, "Number of samples", lower_bound=1, **_define)
-flags.DEFINE_string("out", "samples", "Folder for the crystals", **_define)
-flags.DEFINE_integer("seed", 0, "Seed of the samples", lower_bound=0, **_define)
-flags.DEFINE_integer("steps", None, "Reverse steps, fewer than trained by respacing", **_define)
-flags.DEFINE_enum(
-    "ending", None, ["clean", "published"], "Last step of the coordinates; default: as trained",
-    **_define,
+flags.DEFINE_string(
+    "checkpoint", None, "Folder of a training run (its --workdir)", flag_values=FLAGS
 )
-flags.DEFINE_integer("batch_size", None, "Samples at a time; default: by the device", **_define)
-flags.DEFINE_integer("chunk_size", None, "Samples the network sees at once", **_define)
+flags.DEFINE_integer("num", 16, "Number of samples", lower_bound=1, flag_values=FLAGS)
+flags.DEFINE_string("out", "samples", "Folder for the crystals", flag_values=FLAGS)
+flags.DEFINE_integer("seed", 0, "Seed of the samples", lower_bound=0, flag_values=FLAGS)
+flags.DEFINE_integer(
+    "steps", None, "Reverse steps; fewer than trained: respaced", flag_values=FLAGS
+)
+flags.DEFINE_enum(
+    "ending",
+    None,
+    ["clean", "published"],
+    "Last step of the coordinates; default: as trained",
+    flag_values=FLAGS,
+)
+flags.DEFINE_integer("batch_size", None, "Samples at a time; by the device", flag_values=FLAGS)
+flags.DEFINE_integer("chunk_size", None, "Samples the network sees at once", flag_values=FLAGS)
 flags.DEFINE_bool(
-    "record_num_atoms", False, "Keep the number of real atoms after every step", **_define
+    "record_num_atoms", False, "Keep the number of real atoms after every step", flag_values=FLAGS
 )
 
 
@@ -63,14 +69,17 @@ def main(argv: Sequence[str]) -> int:
         batch_size=FLAGS.batch_size or (64 if jax.default_backend() == "cpu" else 2048),
         chunk_size=FLAGS.chunk_size,
     )
-    directory = SampleDirectory.open(FLAGS.out, {
-        "seed": FLAGS.seed,
-        "steps": diffusion.num_steps,
-        "ending": config.diffusion.ending,
-        "checkpoint_step": model.step,
-        "data_fingerprint": model.fingerprint,
-        "config": model.config.to_dict(),
-    })
+    directory = SampleDirectory.open(
+        FLAGS.out,
+        {
+            "seed": FLAGS.seed,
+            "steps": diffusion.num_steps,
+            "ending": config.diffusion.ending,
+            "checkpoint_step": model.step,
+            "data_fingerprint": model.fingerprint,
+            "config": model.config.to_dict(),
+        },
+    )
 
     missing = sorted(set(range(FLAGS.num)) - directory.done())
     bar = command.Bar("sampling", " samples")
@@ -110,7 +119,7 @@ def main(argv: Sequence[str]) -> int:
 def _quick_model() -> Path:
     """The small model of the embedded data set, trained on the first call."""
     workdir = default_cache_dir() / "quick_model"
-    config = validate(quick_config())
+    config = validate(get_config("quick"))
     steps = Checkpoints(workdir)
     if steps.latest() is None or steps.meta()["config"] != config.to_dict():
         print(

@@ -29,7 +29,7 @@ def sample(
     denoise: Denoise,
     key: PRNGKeyArray,
     num_samples: int,
-    num_atoms: int | Int[np.ndarray, "samples"],
+    num_atoms: int | Int[np.ndarray, " samples"],
     *,
     first_index: int = 0,
     chunk_size: int | None = None,
@@ -70,16 +70,14 @@ def sample(
     return crystal[:num_samples]
 
 
-def sample_keys(
-    key: PRNGKeyArray, index: Int[np.ndarray, "samples"]
-) -> PRNGKeyArray:
+def sample_keys(key: PRNGKeyArray, index: Int[np.ndarray, " samples"]) -> PRNGKeyArray:
     """The keys of samples by their index in the run."""
     return jax.vmap(jax.random.fold_in, (None, 0))(crystal_keys(key, ()), jnp.asarray(index))
 
 
 def draw_num_atoms(
-    keys: PRNGKeyArray, histogram: Float[np.ndarray, "counts"]
-) -> Int[np.ndarray, "samples"]:
+    keys: PRNGKeyArray, histogram: Float[np.ndarray, " counts"]
+) -> Int[np.ndarray, " samples"]:
     """Number of atoms of each sample, for the baseline.
 
     Args:
@@ -106,7 +104,7 @@ def reverse(
     denoise: Denoise,
     keys: PRNGKeyArray,
     crystal: Crystal,
-    rows: Int[Array, "rows"],
+    rows: Int[Array, " rows"],
     *,
     chunk_size: int,
 ) -> tuple[Crystal, Int[Array, "samples rows"]]:
@@ -142,8 +140,6 @@ def reverse(
 
     crystal, num_real = jax.lax.map(one_chunk, jax.tree.map(split, (keys, crystal)))
     return jax.tree.map(join, crystal), join(num_real.swapaxes(1, 2))
-
-
 
 
 class ShardedSampler:
@@ -187,7 +183,7 @@ class ShardedSampler:
     def draw(
         self,
         keys: PRNGKeyArray,
-        num_atoms: Int[np.ndarray, "samples"],
+        num_atoms: Int[np.ndarray, " samples"],
         report: Callable[[int, int], None] = lambda done, total: None,
     ) -> tuple[Crystal, Int[np.ndarray, "samples rows"]]:
         """Draw one batch.
@@ -202,18 +198,15 @@ class ShardedSampler:
         """
         num = keys.shape[0]
         fill = np.minimum(np.arange(self._padded_size), num - 1)
+        shape = (self.num_devices, -1)
+        keys = keys[fill].reshape(shape)
         mask = np.arange(self._size) < num_atoms[fill, None]
-        keys, mask = (
-            x[fill].reshape(self.num_devices, -1, *x.shape[1:]) for x in (keys, mask)
-        )
-        crystal = self._start(keys, mask)
+        crystal = self._start(keys, mask.reshape(*shape, self._size))
         counts, done = [], 0
         for rows in self._dispatches:
             crystal, num_real = self._reverse(self._denoise, keys, crystal, rows)
             counts.append(np.asarray(num_real).reshape(self._padded_size, -1))
             done += len(rows)
             report(done, sum(map(len, self._dispatches)))
-        crystal = jax.tree.map(
-            lambda x: np.asarray(x).reshape(-1, *x.shape[2:])[:num], crystal
-        )
+        crystal = jax.tree.map(lambda x: np.asarray(x).reshape(-1, *x.shape[2:])[:num], crystal)
         return crystal, np.concatenate(counts, axis=1)[:num]

@@ -15,13 +15,16 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from miad_jax import command
-from miad_jax.config import default_config, validate
+from miad_jax import config as config_fields
 from miad_jax.training import load_training_data
 from miad_jax.training.loop import train
 
 FLAGS = flags.FlagValues()
 config_flags.DEFINE_config_file(
-    "config", None, "Configuration file, with :VARIANT behind it", flag_values=FLAGS
+    "config",
+    str(Path(config_fields.__file__)),
+    "Configuration file, with :VARIANT behind it; default: the embedded data set's",
+    flag_values=FLAGS,
 )
 flags.DEFINE_string(
     "workdir", None, "Folder of the run: checkpoints and metrics.jsonl", flag_values=FLAGS
@@ -31,17 +34,13 @@ flags.DEFINE_string(
 def main(argv: Sequence[str]) -> int:
     """Train as the command line says."""
     command.parse(FLAGS, argv, str(__doc__))
-    if FLAGS.config is None:
-        raise ValueError("no --config: name one, for example --config=configs/prototypes.py")
     if FLAGS.workdir is None:
         raise ValueError("no --workdir: name a folder for checkpoints and metrics")
-    run(validate(FLAGS.config), Path(FLAGS.workdir), command.stop_on_sigterm())
+    run(config_fields.validate(FLAGS.config), Path(FLAGS.workdir), command.stop_on_sigterm())
     return 0
 
 
-def run(
-    config: ConfigDict, workdir: Path, should_stop: Callable[[], bool] = lambda: False
-) -> None:
+def run(config: ConfigDict, workdir: Path, should_stop: Callable[[], bool] = lambda: False) -> None:
     """Load the data, train with a progress bar, say where the result lies."""
     data = load_training_data(config, progress=True)
     print(

@@ -32,9 +32,7 @@ def negative_score(
     nearest = displacement - jnp.round(displacement)
     variance = jnp.square(sigma)
     image = jnp.arange(-NUM_IMAGES, NUM_IMAGES + 1, dtype=nearest.dtype)
-    weight = jnp.exp(
-        -0.5 * image * (image + 2 * nearest[..., None]) / variance[..., None]
-    )
+    weight = jnp.exp(-0.5 * image * (image + 2 * nearest[..., None]) / variance[..., None])
     return (nearest + (weight * image).sum(-1) / weight.sum(-1)) / variance
 
 
@@ -97,5 +95,5 @@ def loss(
     return jnp.where(mask, jnp.square(prediction - target).mean(-1), 0)
 
 
-def _row(column: Float[Array, "time"], t: Int[Array, "*batch"]) -> Float[Array, "*batch 1 1"]:
+def _row(column: Float[Array, " time"], t: Int[Array, "*batch"]) -> Float[Array, "*batch 1 1"]:
     return jnp.asarray(column)[t][..., None, None]

@@ -50,7 +50,7 @@ class Diffusion:
     lattice: LatticeSchedule
     coords: CoordsSchedule
     types: TypesSchedule
-    times: Int[Array, "time"]
+    times: Int[Array, " time"]
 
     @property
     def num_steps(self) -> int:
@@ -174,9 +174,7 @@ def make_diffusion(
     times = respaced_times(num_steps, num_steps if num_kept is None else num_kept)
     return Diffusion(
         lattice=lattice_schedule(num_steps, times),
-        coords=coords_schedule(
-            num_steps, times, corrector_gamma=corrector_gamma, ending=ending
-        ),
+        coords=coords_schedule(num_steps, times, corrector_gamma=corrector_gamma, ending=ending),
         types=types_schedule(num_steps, times),
         times=jnp.asarray(times, jnp.int32),
     )
@@ -395,9 +393,7 @@ def step_back(
         noise.corrector,
     )
     corrected = jnp.where(mask[..., None], corrected, crystal_t.frac_coords)
-    prediction = denoise(
-        Crystal(crystal_t.lattice, corrected, crystal_t.atom_types, mask), time
-    )
+    prediction = denoise(Crystal(crystal_t.lattice, corrected, crystal_t.atom_types, mask), time)
     frac_coords = coords.predictor_step(
         diffusion.coords, corrected, prediction.coords, t, noise.predictor
     )

@@ -53,5 +53,5 @@ def loss(
     return jnp.square(eps_hat - noise).mean((-2, -1))
 
 
-def _row(column: Float[Array, "time"], t: Int[Array, "*batch"]) -> Float[Array, "*batch 1 1"]:
+def _row(column: Float[Array, " time"], t: Int[Array, "*batch"]) -> Float[Array, "*batch 1 1"]:
     return jnp.asarray(column)[t][..., None, None]

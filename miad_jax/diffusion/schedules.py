@@ -36,12 +36,12 @@ class LatticeSchedule:
         reverse_std: Standard deviation of the reverse step; 0 in the first row.
     """
 
-    alpha_bar: Float[Array, "time"]
-    one_minus_alpha_bar: Float[Array, "time"]
-    alpha: Float[Array, "time"]
-    beta: Float[Array, "time"]
-    alpha_bar_prev: Float[Array, "time"]
-    reverse_std: Float[Array, "time"]
+    alpha_bar: Float[Array, " time"]
+    one_minus_alpha_bar: Float[Array, " time"]
+    alpha: Float[Array, " time"]
+    beta: Float[Array, " time"]
+    alpha_bar_prev: Float[Array, " time"]
+    reverse_std: Float[Array, " time"]
 
 
 @jax.tree_util.register_dataclass
@@ -58,11 +58,11 @@ class CoordsSchedule:
             "clean" ending.
     """
 
-    sigma: Float[Array, "time"]
-    sigma_prev: Float[Array, "time"]
-    score_sq_mean: Float[Array, "time"]
-    corrector_size: Float[Array, "time"]
-    corrector_noise: Float[Array, "time"]
+    sigma: Float[Array, " time"]
+    sigma_prev: Float[Array, " time"]
+    score_sq_mean: Float[Array, " time"]
+    corrector_size: Float[Array, " time"]
+    corrector_noise: Float[Array, " time"]
 
 
 @jax.tree_util.register_dataclass
@@ -78,14 +78,14 @@ class TypesSchedule:
         one_minus_keep_prev: Its complement.
     """
 
-    keep: Float[Array, "time"]
-    one_minus_keep: Float[Array, "time"]
-    beta: Float[Array, "time"]
-    keep_prev: Float[Array, "time"]
-    one_minus_keep_prev: Float[Array, "time"]
+    keep: Float[Array, " time"]
+    one_minus_keep: Float[Array, " time"]
+    beta: Float[Array, " time"]
+    keep_prev: Float[Array, " time"]
+    one_minus_keep_prev: Float[Array, " time"]
 
 
-def respaced_times(num_steps: int, num_kept: int) -> Int[np.ndarray, "kept"]:
+def respaced_times(num_steps: int, num_kept: int) -> Int[np.ndarray, " kept"]:
     """Times kept when `num_steps` are respaced to `num_kept`: evenly spread, both ends kept.
 
     Raises:
@@ -100,7 +100,7 @@ def respaced_times(num_steps: int, num_kept: int) -> Int[np.ndarray, "kept"]:
     return np.round(np.linspace(0, num_steps - 1, num_kept)).astype(int)
 
 
-def lattice_schedule(num_steps: int, times: Int[np.ndarray, "kept"]) -> LatticeSchedule:
+def lattice_schedule(num_steps: int, times: Int[np.ndarray, " kept"]) -> LatticeSchedule:
     """Cosine schedule f(u) = cos²(((u/T) + s)/(1 + s) · π/2), β clipped to [1e-4, 0.9999]."""
     u = np.arange(num_steps + 1) / num_steps
     f = np.cos((u + COSINE_OFFSET) / (1 + COSINE_OFFSET) * np.pi / 2) ** 2
@@ -122,7 +122,7 @@ def lattice_schedule(num_steps: int, times: Int[np.ndarray, "kept"]) -> LatticeS
 
 def coords_schedule(
     num_steps: int,
-    times: Int[np.ndarray, "kept"],
+    times: Int[np.ndarray, " kept"],
     *,
     corrector_gamma: float,
     ending: Ending,
@@ -161,7 +161,7 @@ def coords_schedule(
     )
 
 
-def types_schedule(num_steps: int, times: Int[np.ndarray, "kept"]) -> TypesSchedule:
+def types_schedule(num_steps: int, times: Int[np.ndarray, " kept"]) -> TypesSchedule:
     """a(u) = cos(((u/(T+1)) + s)/(1+s) · π/2) / cos(s/(1+s) · π/2): row t holds a(t+1)."""
     u = np.arange(num_steps + 1) / (num_steps + 1)
     cosine = np.cos((u + COSINE_OFFSET) / (1 + COSINE_OFFSET) * np.pi / 2)
@@ -177,7 +177,7 @@ def types_schedule(num_steps: int, times: Int[np.ndarray, "kept"]) -> TypesSched
     )
 
 
-def score_sq_mean(sigma: Float[np.ndarray, "time"]) -> Float[np.ndarray, "time"]:
+def score_sq_mean(sigma: Float[np.ndarray, " time"]) -> Float[np.ndarray, " time"]:
     """λ = E_{d ~ N(0, σ²)}[s(d, σ)²] by quadrature, with s of `coords.negative_score`.
 
     s is periodic, so the mean is one over the wrapped density on [−½, ½]. Differs from the
@@ -185,8 +185,8 @@ def score_sq_mean(sigma: Float[np.ndarray, "time"]) -> Float[np.ndarray, "time"]
     """
     num_images = 6  # images farther than 6 cells weigh less than 1e-26 at σ = 0.5
     grid = np.linspace(0, 0.5, 1025)  # the integrand is even: half the period
-    weight = np.full(grid.size, 2.0)
-    weight[[0, -1]] = 1.0  # the trapezoid rule converges geometrically on a smooth periodic function
+    weight = np.full(grid.size, 2.0)  # trapezoid rule: geometric convergence, as s is periodic
+    weight[[0, -1]] = 1.0
     images = grid[:, None] + np.arange(-num_images, num_images + 1)
     result = np.empty_like(sigma)
     for i, width in enumerate(sigma):
@@ -198,5 +198,5 @@ def score_sq_mean(sigma: Float[np.ndarray, "time"]) -> Float[np.ndarray, "time"]
     return result
 
 
-def _float32(x: Float[np.ndarray, "time"]) -> Float[Array, "time"]:
+def _float32(x: Float[np.ndarray, " time"]) -> Float[Array, " time"]:
     return jnp.asarray(x, jnp.float32)

@@ -107,5 +107,5 @@ def reverse_step(
     return jnp.where(t[..., None] == 0, jnp.argmax(probs, -1), drawn).astype(types_t.dtype)
 
 
-def _row(column: Float[Array, "time"], t: Int[Array, "*batch"]) -> Float[Array, "*batch 1"]:
+def _row(column: Float[Array, " time"], t: Int[Array, "*batch"]) -> Float[Array, "*batch 1"]:
     return jnp.asarray(column)[t][..., None]

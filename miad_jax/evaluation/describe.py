@@ -136,7 +136,7 @@ def spacegroup(
     reduced, basis = minkowski_reduce(lattice)
     if np.linalg.norm(reduced, axis=-1).min() < MIN_VALID_DISTANCE_ANGSTROM:
         return None, None
-    positions = frac_coords @ np.linalg.inv(basis) % 1
+    positions = frac_coords @ np.linalg.inv(basis)
     os.environ.setdefault("SPGLIB_WARNING", "OFF")  # else its C code prints on stderr
     with warnings.catch_warnings():
         # spglib 2.8 warns that a later version raises instead of returning None; both are met.

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int
 
 
 def time_embedding(
-    time: Int[Array, "batch"], num_steps: int, width: int
+    time: Int[Array, " batch"], num_steps: int, width: int
 ) -> Float[Array, "batch width"]:
     """[sin(τ ω_k), cos(τ ω_k)] with τ = 1000 t/T + 1 and ω_k = 10000^(−k/(width/2 − 1))."""
     half = width // 2
@@ -50,7 +50,7 @@ def pair_differences(
 def mirror_pairs(
     even: Float[Array, "batch pairs width"],
     odd: Float[Array, "batch pairs width"],
-    diagonal: Float[Array, "width"],
+    diagonal: Float[Array, " width"],
 ) -> Float[Array, "batch atoms*atoms width"]:
     """Spread pairs i < j over all edges: E_ij = even + odd, E_ji = even − odd, E_ii = diagonal.
 

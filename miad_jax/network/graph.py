@@ -13,7 +13,7 @@ from jaxtyping import Array, Int
 from miad_jax.crystal import Crystal
 
 
-def to_graph(crystal: Crystal, time: Int[Array, "batch"]) -> jraph.GraphsTuple:
+def to_graph(crystal: Crystal, time: Int[Array, " batch"]) -> jraph.GraphsTuple:
     """Fully connected graphs of a batch of crystals, without an edge list.
 
     Args:

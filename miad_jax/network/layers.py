@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 @jax.custom_vjp
 def matmul(x: Float[Array, "*rows n"], kernel: Float[Array, "n m"]) -> Float[Array, "*rows m"]:
-    """x @ kernel in the precision of x, as one two-dimensional product.
+    """X @ kernel in the precision of x, as one two-dimensional product.
 
     The gradient of the kernel is a contraction over rows, accumulated in the kernel's
     precision; automatic differentiation of the batched product would write transposed copies.
@@ -41,7 +41,7 @@ matmul.defvjp(_matmul_forward, _matmul_backward)
 
 @jax.custom_vjp
 def silu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """x · sigmoid(x); the backward pass keeps x alone."""
+    """X · sigmoid(x); the backward pass keeps x alone."""
     return x * jax.nn.sigmoid(x)
 
 

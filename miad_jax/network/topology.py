@@ -34,7 +34,7 @@ class Topology(Protocol):
         cell: Float[Array, "batch width"],
         even: Float[Array, "*pairs width"],
         odd: Float[Array, "*pairs width"],
-        diagonal: Float[Array, "width"],
+        diagonal: Float[Array, " width"],
     ) -> Float[Array, "*edges width"]:
         """Add up the parts of every edge: its two nodes, its cell and its Fourier features.
 

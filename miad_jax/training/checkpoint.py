@@ -72,8 +72,13 @@ class Checkpoints:
         )
 
     def restore_average(self, like: Any) -> Any:
-        """The averaged parameters of the newest checkpoint."""
-        return self._restore("average", _to_host(like))
+        """The averaged parameters of the newest checkpoint.
+
+        Args:
+            like: Anything of their structure, shapes and types, such as `jax.eval_shape` gives.
+        """
+        empty = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), like)
+        return self._restore("average", empty)
 
     def meta(self) -> dict[str, Any]:
         """Configuration and data of the newest checkpoint.
@@ -82,9 +87,7 @@ class Checkpoints:
             ValueError: If there is no checkpoint.
         """
         step = self._newest()
-        restored = self._open().restore(
-            step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())
-        )
+        restored = self._open().restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))
         return restored["meta"]
 
     def _restore(self, part: str, like: Any) -> Any:

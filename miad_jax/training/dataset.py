@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
@@ -27,7 +28,7 @@ class TrainingData:
 
     train: Crystal
     validation: Crystal
-    histogram: Int[np.ndarray, "counts"]
+    histogram: Int[np.ndarray, " counts"]
     fingerprint: str
     num_left_out: int
     num_rejected: int
@@ -60,13 +61,11 @@ def load_training_data(config: ConfigDict, *, progress: bool = False) -> Trainin
     counts = np.asarray(splits[0].mask).sum(-1)
     size = max(int(np.asarray(s.mask).sum(-1).max()) for s in splits)
     train, validation = (_fit(s, size) for s in splits)
-    return TrainingData(
-        train, validation, np.bincount(counts), fingerprint, left_out, rejected
-    )
+    return TrainingData(train, validation, np.bincount(counts), fingerprint, left_out, rejected)
 
 
 def _check_room(
-    num_atoms: Int[np.ndarray, "crystals"], keep: np.ndarray, records: Records, limit: int
+    num_atoms: Int[np.ndarray, " crystals"], keep: np.ndarray, records: Records, limit: int
 ) -> None:
     too_large = np.flatnonzero(keep & (num_atoms > limit))
     if too_large.size:
@@ -82,7 +81,7 @@ def _fit(crystal: Crystal, size: int) -> Crystal:
     """Cut or pad the atom slots to `size`; real atoms come first."""
     extra = max(size - crystal.size, 0)
 
-    def fit(x: np.ndarray) -> np.ndarray:
+    def fit(x: Any) -> Any:
         width = [(0, 0), (0, extra)] + [(0, 0)] * (x.ndim - 2)
         return np.pad(np.asarray(x)[:, :size], width)
 

@@ -26,7 +26,12 @@ from miad_jax.training.state import TrainState, create, make_optimizer
 from miad_jax.training.step import Objective
 
 MAY_CHANGE = {
-    "num_epochs", "max_minutes", "chunk_size", "log_every", "validate_every", "checkpoint_every"
+    "num_epochs",
+    "max_minutes",
+    "chunk_size",
+    "log_every",
+    "validate_every",
+    "checkpoint_every",
 }
 """Fields of the configuration that may differ when a run continues."""
 
@@ -67,9 +72,7 @@ def train(
     num_train = len(data.train)
     num_steps = max(round(config.num_epochs * num_train / config.batch_size), 1)
     objective = make_objective(config, data.train.size)
-    optimizer = make_optimizer(
-        config.optimizer, num_steps, max(num_train // config.batch_size, 1)
-    )
+    optimizer = make_optimizer(config.optimizer, num_steps, max(num_train // config.batch_size, 1))
     params_key, train_key, validation_key = jax.random.split(jax.random.key(config.seed), 3)
     state = create(objective.net.init_params(params_key), optimizer, train_key)
     meta = {
@@ -85,8 +88,14 @@ def train(
         state = checkpoints.restore(state)
         _append(metrics_file, {"event": "resume", "step": int(state.step)})
     run = ShardedTraining(
-        objective, optimizer, state, data.train, data.validation, validation_key,
-        batch_size=config.batch_size, seed=config.seed,
+        objective,
+        optimizer,
+        state,
+        data.train,
+        data.validation,
+        validation_key,
+        batch_size=config.batch_size,
+        seed=config.seed,
     )
     length = steps_per_dispatch(config, objective, data.train.size)
 
@@ -135,6 +144,7 @@ def make_objective(config: ConfigDict, size: int) -> Objective:
     largest = config.chunk_size or crystals_per_chunk(
         config.infusion.num_atoms if infused else size, jax.default_backend()
     )
+    divisors = [n for n in range(1, local_batch + 1) if local_batch % n == 0]
     return Objective(
         net=network_from(config),
         diffusion=diffusion_from(config),
@@ -142,7 +152,7 @@ def make_objective(config: ConfigDict, size: int) -> Objective:
         placement=config.infusion.placement,
         mask_mirage=config.infusion.mask_mirage,
         weights=loss_weights_from(config),
-        chunk_size=max(n for n in range(1, local_batch + 1) if local_batch % n == 0 and n <= largest),
+        chunk_size=max(n for n in divisors if n <= largest),
         ema_decay=config.optimizer.ema_decay,
     )
 
@@ -194,7 +204,7 @@ def _append(path: Path, line: dict[str, Any]) -> None:
         file.write(json.dumps(line) + "\n")
 
 
-def _check_finite(losses: np.ndarray, first_step: int, checkpoints: Checkpoints) -> None:
+def _check_finite(losses: Any, first_step: int, checkpoints: Checkpoints) -> None:
     bad = np.flatnonzero(~np.isfinite(losses))
     if bad.size:
         raise NonFiniteLossError(_non_finite("loss", first_step + int(bad[0]), checkpoints))
@@ -202,16 +212,19 @@ def _check_finite(losses: np.ndarray, first_step: int, checkpoints: Checkpoints)
 
 def _check_finite_params(state: TrainState, checkpoints: Checkpoints) -> None:
     if not all(np.isfinite(x).all() for x in jax.tree.leaves(state.params)):
-        raise NonFiniteLossError(
-            _non_finite("gradient", int(state.step) - 1, checkpoints)
-        )
+        raise NonFiniteLossError(_non_finite("gradient", int(state.step) - 1, checkpoints))
 
 
 def _non_finite(what: str, step: int, checkpoints: Checkpoints) -> str:
     latest = checkpoints.latest()
-    kept = "there is no checkpoint yet" if latest is None else f"the checkpoint of step {latest} is kept"
+    kept = (
+        "there is no checkpoint yet"
+        if latest is None
+        else f"the checkpoint of step {latest} is kept"
+    )
     return (
-        f"the {what} of step {step} is not finite; {kept}. A lower config.optimizer.learning_rate "
+        f"the {what} of step {step} is not finite; of the checkpoints {kept}. A lower "
+        "config.optimizer.learning_rate "
         "or config.optimizer.clip_norm = 1.0 may help"
     )
 

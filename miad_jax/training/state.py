@@ -32,9 +32,7 @@ class TrainState:
     key: PRNGKeyArray
 
 
-def create(
-    params: Any, optimizer: optax.GradientTransformation, key: PRNGKeyArray
-) -> TrainState:
+def create(params: Any, optimizer: optax.GradientTransformation, key: PRNGKeyArray) -> TrainState:
     """The state before the first step."""
     average = jax.tree.map(jnp.array, params)  # a copy: the step donates both
     return TrainState(params, average, optimizer.init(params), jnp.int32(0), key)

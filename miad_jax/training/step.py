@@ -7,7 +7,7 @@ throughout, so neither the chunks nor the devices change what a step computes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -50,7 +50,7 @@ class Objective:
     num_atoms: int | None
     placement: Placement = "uniform"
     mask_mirage: bool = True
-    weights: LossWeights = LossWeights()
+    weights: LossWeights = field(default_factory=LossWeights)
     chunk_size: int = 1
     ema_decay: float = 0.999
 
@@ -60,7 +60,7 @@ def train_step(
     optimizer: optax.GradientTransformationExtraArgs,
     state: TrainState,
     crystal: Crystal,
-    slots: Int[Array, "batch"],
+    slots: Int[Array, " batch"],
     *,
     axis_name: str | None = None,
 ) -> tuple[TrainState, LossTerms]:
@@ -74,9 +74,7 @@ def train_step(
         slots: Places of these crystals in the whole batch, from which their keys come.
         axis_name: Axis over which devices add up losses and gradients; None for one device.
     """
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(
-        jax.random.fold_in(state.key, state.step), slots
-    )
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(state.key, state.step), slots)
     noised = _noised(objective, keys, crystal, jnp.ones(slots.shape, bool))
     counts = loss_counts(noised[0], mask_mirage=objective.mask_mirage)
     if axis_name is not None:
@@ -117,7 +115,7 @@ def validation_loss(
 
 
 def _noised(
-    objective: Objective, keys: PRNGKeyArray, crystal: Crystal, valid: Bool[Array, "batch"]
+    objective: Objective, keys: PRNGKeyArray, crystal: Crystal, valid: Bool[Array, " batch"]
 ) -> Any:
     """Clean crystals, noised crystals, rows and noise; crystals that are not valid are padding."""
     infuse_keys, time_keys, noise_keys = jax.vmap(jax.random.split, (0, None), 1)(keys, 3)
@@ -135,16 +133,19 @@ def _noised(
 
 
 def _chunks(objective: Objective, noised: Any) -> Any:
-    return jax.tree.map(
-        lambda x: x.reshape(-1, objective.chunk_size, *x.shape[1:]), noised
-    )
+    return jax.tree.map(lambda x: x.reshape(-1, objective.chunk_size, *x.shape[1:]), noised)
 
 
 def _terms(objective: Objective, params: Any, noised: Any) -> LossTerms:
     crystal_0, crystal_t, t, noise = noised
     prediction = objective.net.denoise(params, crystal_t, objective.diffusion.times[t])
     return loss_terms(
-        objective.diffusion, prediction, crystal_0, crystal_t, t, noise,
+        objective.diffusion,
+        prediction,
+        crystal_0,
+        crystal_t,
+        t,
+        noise,
         mask_mirage=objective.mask_mirage,
     )
 
@@ -159,9 +160,7 @@ def _over_chunks(
         return with_counts(terms).total(objective.weights), terms
 
     def with_counts(terms: LossTerms) -> LossTerms:
-        return replace(
-            terms, num_crystals=counts[0], num_coords=counts[1], num_atoms=counts[2]
-        )
+        return replace(terms, num_crystals=counts[0], num_coords=counts[1], num_atoms=counts[2])
 
     def add(total: Any, part: Any) -> tuple[Any, None]:
         gradients, terms = jax.grad(loss, has_aux=True)(params, part)

@@ -1,0 +1,99 @@
+"""Two fake CPU devices for every test, caches of the session's own, and shared fixtures."""
+
+import os
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
+)
+
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import settings
+
+from miad_jax.crystal import Crystal
+from miad_jax.network import CSPNet
+
+# Property tests run the same examples every time: a failure can be reproduced, none is luck.
+settings.register_profile("miad", deadline=None, derandomize=True, max_examples=10)
+settings.load_profile("miad")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """Keep the user's cache out of the tests, and the tests out of the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MIAD_JAX_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def golden() -> Callable[[str], dict[str, np.ndarray]]:
+    """Load the numbers of `golden/NAME.npz`."""
+
+    def load(name: str) -> dict[str, np.ndarray]:
+        with np.load(Path(__file__).parent / "golden" / f"{name}.npz") as numbers:
+            return dict(numbers)
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real data sets."""
+    if "MIAD_DATA" not in os.environ:
+        pytest.skip("MIAD_DATA is not set: it names a folder with real data sets")
+    return Path(os.environ["MIAD_DATA"])
+
+
+@pytest.fixture(scope="session")
+def random_crystals() -> Callable[..., Crystal]:
+    """Make random crystals with the given numbers of atoms; padding holds random values too."""
+
+    def make(counts: list[int], size: int, seed: int = 0, num_mirage: int = 0) -> Crystal:
+        rng = np.random.default_rng(seed)
+        batch = len(counts)
+        atom_types = rng.integers(1, 100, (batch, size))
+        atom_types[:, :num_mirage] = 0
+        return Crystal(
+            lattice=jnp.asarray(4 * np.eye(3) + rng.normal(size=(batch, 3, 3)), jnp.float32),
+            frac_coords=jnp.asarray(rng.random((batch, size, 3)), jnp.float32),
+            atom_types=jnp.asarray(atom_types, jnp.int32),
+            mask=jnp.asarray(np.arange(size) < np.asarray(counts)[:, None]),
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_net() -> CSPNet:
+    """A network that compiles in a second."""
+    return CSPNet(hidden_dim=16, num_layers=2, num_freqs=4, time_dim=8)
+
+
+@pytest.fixture(scope="session")
+def tiny_params(tiny_net) -> dict:
+    """Parameters of `tiny_net`."""
+    return tiny_net.init_params(jax.random.key(7))
+
+
+@pytest.fixture(scope="session")
+def tiny_denoise(tiny_net, tiny_params) -> jax.tree_util.Partial:
+    """The tiny network as a denoiser."""
+    return jax.tree_util.Partial(jax.jit(tiny_net.denoise), tiny_params)
+
+
+@pytest.fixture(scope="session")
+def same_coords() -> Callable[..., None]:
+    """Assert that fractional coordinates agree modulo 1."""
+
+    def check(actual, expected, atol: float) -> None:
+        difference = np.asarray(actual, np.float64) - np.asarray(expected, np.float64)
+        np.testing.assert_allclose(difference - np.round(difference), 0, atol=atol)
+
+    return check

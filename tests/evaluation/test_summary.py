@@ -1,0 +1,140 @@
+import json
+
+import numpy as np
+import pytest
+from matplotlib import image
+
+from miad_jax.crystal import Crystal
+from miad_jax.evaluation import describe_all, summarise, summary_figure, write_summary
+from miad_jax.evaluation.describe import NO_ATOM, NOT_FINITE
+
+
+def cell(edge, atom_types, frac_coords=None):
+    num = len(atom_types)
+    frac_coords = (
+        np.arange(num)[:, None] / max(num, 1) * np.ones(3)
+        if frac_coords is None
+        else (np.asarray(frac_coords))
+    )
+    return Crystal(
+        edge * np.eye(3, dtype=np.float32),
+        frac_coords.astype(np.float32).reshape(num, 3),
+        np.asarray(atom_types, np.int32),
+        np.ones(num, bool),
+    )
+
+
+CRYSTALS = [
+    cell(4.2, [55, 17]),
+    cell(4.1, [55, 35]),
+    cell(4.3, [55, 17]),
+    cell(3.0, [26, 26], [[0, 0, 0], [0, 0, 0.05]]),
+    cell(5.0, [8, 8, 22, 0]),
+    cell(np.nan, [6]),
+    cell(4.0, [0, 0]),
+    cell(4.0, []),
+]
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return describe_all(CRYSTALS)
+
+
+def test_counts(rows):
+    numbers = summarise(rows)
+    assert numbers["num_samples"] == 8
+    assert numbers["num_crystals"] == 5
+    assert numbers["num_failed"] == 3
+    assert numbers["failed_by_reason"] == {NO_ATOM: 2, NOT_FINITE: 1}
+    assert numbers["num_valid_structures"] == 4
+    assert numbers["share_valid_structures"] == 0.5
+    assert numbers["num_unique_formulas"] == 4
+    assert numbers["num_chemical_systems"] == 4
+    assert numbers["num_elements"] == 6
+    assert numbers["mean_atoms_per_cell"] == pytest.approx((2 + 2 + 2 + 2 + 3) / 5)
+    assert numbers["atoms_per_cell"] == {"2": 4, "3": 1}
+    assert list(numbers["elements"].items())[:3] == [("Cs", 3), ("Cl", 2), ("Br", 1)]
+    assert numbers["median_volume_angstrom3"] == pytest.approx(4.2**3)
+    assert json.loads(json.dumps(numbers, allow_nan=False)) == numbers
+
+
+@pytest.mark.parametrize("which", [slice(0, 0), slice(5, 8)])
+def test_nothing_to_count(rows, which):
+    numbers = summarise(rows[which])
+    assert numbers["num_crystals"] == 0
+    assert numbers["mean_atoms_per_cell"] is None
+    assert numbers["median_density_g_per_cm3"] is None
+    assert numbers["elements"] == {}
+
+
+def test_files(rows, tmp_path):
+    write_summary(tmp_path, rows[:1], CRYSTALS[:1])
+    numbers = write_summary(
+        tmp_path,
+        rows,
+        CRYSTALS,
+        title="Eight samples",
+        run={"seed": 7},
+        reference_histogram=np.array([0, 1, 5, 3]),
+    )
+    assert sorted(x.name for x in tmp_path.iterdir()) == [
+        "summary.json",
+        "summary.md",
+        "summary.png",
+    ]
+    assert json.loads((tmp_path / "summary.json").read_text(encoding="utf-8")) == numbers
+    text = (tmp_path / "summary.md").read_text(encoding="utf-8")
+    assert text.startswith("# Eight samples\n")
+    assert "| crystals | 5 (62.5 %) |" in text
+    assert "| valid structures | 4 (50.0 %) |" in text
+    assert f"- 2: {NO_ATOM}" in text
+    assert '"seed": 7' in text
+    pixels = image.imread(tmp_path / "summary.png")
+    assert pixels.shape[0] > 800
+    assert pixels[..., :3].std() > 0.05
+
+
+def test_files_are_the_same_every_time(rows, tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        write_summary(tmp_path / name, rows, CRYSTALS)
+    for name in ("summary.json", "summary.md", "summary.png"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_files_without_a_crystal(rows, tmp_path):
+    write_summary(tmp_path, rows[5:], CRYSTALS[5:])
+    assert "| crystals | 0 (0.0 %) |" in (tmp_path / "summary.md").read_text(encoding="utf-8")
+    assert (tmp_path / "summary.png").stat().st_size > 0
+
+
+def test_figure_shows_the_crystals_and_the_reference(rows):
+    figure = summary_figure(rows, CRYSTALS, np.array([0, 0, 1.0, 3.0]), "Title of mine")
+    texts = [text.get_text() for text in figure.texts]
+    assert "Title of mine" in texts
+    assert "8 samples · 5 crystals · 4 valid structures" in texts
+    assert "The first 5 crystals, not selected" in texts
+    assert len(figure.axes) == 3 + 5
+    bars = {
+        round(bar.get_x() + bar.get_width() / 2): bar.get_height()
+        for bar in figure.axes[0].containers[0]
+    }
+    assert bars[2] == pytest.approx(80)
+    assert bars[3] == pytest.approx(20)
+    captions = [text.get_text() for axes in figure.axes[3:] for text in axes.texts]
+    assert "CsCl" in captions
+    assert "TiO$_{2}$" in captions
+    legend = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert set(legend) == {"samples", "training data"}
+
+
+def test_figure_says_how_many_densities_are_off_the_axis():
+    crystals = [cell(4.2, [55, 17]), cell(0.2, [55]), cell(0.01, [55])]
+    figure = summary_figure(describe_all(crystals), crystals)
+    assert [text.get_text() for text in figure.axes[2].texts] == ["2 above 25 g/cm³"]
+
+
+def test_figure_needs_a_crystal_for_every_row(rows):
+    with pytest.raises(ValueError, match="8 rows, but 2 crystals"):
+        summary_figure(rows, CRYSTALS[:2])
