@@ -78,8 +78,12 @@ def tiny_net() -> CSPNet:
 
 @pytest.fixture(scope="session")
 def tiny_params(tiny_net) -> dict:
-    """Parameters of `tiny_net`."""
-    return tiny_net.init_params(jax.random.key(7))
+    """Parameters of `tiny_net`, drawn by NumPy: compiling the real initialisation takes seconds."""
+    rng = np.random.default_rng(7)
+    shapes = jax.eval_shape(tiny_net.init_params, jax.random.key(0))
+    return jax.tree.map(
+        lambda x: jnp.asarray(rng.normal(size=x.shape) / np.sqrt(x.shape[0]), x.dtype), shapes
+    )
 
 
 @pytest.fixture(scope="session")

@@ -18,8 +18,8 @@ Nothing in it is pickled, and equal data gives equal bytes.
 
 from __future__ import annotations
 
+import io
 import os
-import uuid
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 
 from miad_jax.crystal import Crystal
+from miad_jax.data.files import write_atomically
 
 FORMAT_VERSION = 1
 _COLUMN = "column."
@@ -159,13 +160,9 @@ def save_packed(path: str | os.PathLike[str], crystal: Crystal, records: Records
     }
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            np.savez_compressed(file, allow_pickle=False, **arrays)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays)
+    write_atomically(path, content.getvalue())
 
 
 def load_packed(path: str | os.PathLike[str], size: int | None = None) -> tuple[Crystal, Records]:

@@ -30,6 +30,7 @@ import numpy as np
 from jaxtyping import Int, Shaped
 
 from miad_jax.crystal import Crystal
+from miad_jax.data.files import is_partial, write_atomically
 from miad_jax.data.structures import to_atoms, to_structures
 from miad_jax.mirage import reduce
 
@@ -91,7 +92,7 @@ class SampleDirectory:
             _check_same_run(record, run)
         else:
             if path.is_dir() and (
-                found := sorted(x.name for x in path.iterdir() if not _partial(x))
+                found := sorted(x.name for x in path.iterdir() if not is_partial(x))
             ):
                 raise ValueError(
                     f"{path} holds files ({', '.join(found[:3])}{', …' * (len(found) > 3)}) but no "
@@ -102,7 +103,7 @@ class SampleDirectory:
             write_atomically(record, content + "\n")
         for folder in (path, path / "batches", path / "cif"):
             folder.mkdir(exist_ok=True)
-            for left_by_a_kill in filter(_partial, list(folder.iterdir())):
+            for left_by_a_kill in filter(is_partial, list(folder.iterdir())):
                 left_by_a_kill.unlink(missing_ok=True)
         return cls(path, run)
 
@@ -214,26 +215,6 @@ class SampleDirectory:
             if match := _BATCH_NAME.fullmatch(path.name):
                 found.append((int(match[1]), int(match[2]), path))
         return iter(sorted(found))
-
-
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file beside its place and move it there: readers meet the whole file or none."""
-    data = content.encode() if isinstance(content, str) else content
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-
-
-def _partial(path: Path) -> bool:
-    """Whether a file is what a killed `write_atomically` left."""
-    return re.fullmatch(r"\..+\.\d+\.partial", path.name) is not None
 
 
 def _check_same_run(record: Path, run: Mapping[str, Any]) -> None:

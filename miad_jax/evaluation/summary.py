@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from miad_jax.crystal import Crystal
-from miad_jax.data.writing import write_atomically
+from miad_jax.data.files import write_atomically
 from miad_jax.evaluation.describe import (
     MIN_VALID_DISTANCE_ANGSTROM,
     MIN_VALID_VOLUME_ANGSTROM3,

@@ -1,0 +1,235 @@
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from miad_jax.crystal import NUM_TYPES, Prediction, real_atom_mask
+from miad_jax.diffusion import coords, make_diffusion
+from miad_jax.mirage import reduce
+from miad_jax.sampling import (
+    ShardedSampler,
+    draw_num_atoms,
+    reverse,
+    sample,
+    sample_keys,
+    start,
+)
+
+# A distribution of crystals of two atoms whose denoiser is known in closed form.
+LATTICE_MEAN = 4 * np.eye(3) + np.array([[0, 0.5, 0], [0, 0, -1.0], [0.3, 0, 0]])
+LATTICE_STD = 0.5
+CENTERS = np.array([[0.99, 0.5, 0.2], [0.3, 0.01, 0.75]])
+COORDS_STD = 0.01
+PAIRS = ((6, 0), (8, 13))
+"""Carbon and a mirage atom, or oxygen and aluminium: the types of the two slots are bound."""
+PAIR_PROBS = (0.7, 0.3)
+NUM_SAMPLES = 1500
+
+
+def exact_denoise(full, crystal, time):
+    """The best possible prediction, from the tables of the full process."""
+    alpha_bar = full.lattice.alpha_bar[time][:, None, None]
+    noise_variance = full.lattice.one_minus_alpha_bar[time][:, None, None]
+    centred = crystal.lattice - jnp.sqrt(alpha_bar) * jnp.asarray(LATTICE_MEAN, jnp.float32)
+    eps_hat = jnp.sqrt(noise_variance) * centred / (alpha_bar * LATTICE_STD**2 + noise_variance)
+
+    # Noise widens the wrapped normal of the data: it stays a wrapped normal.
+    displacement = crystal.frac_coords - jnp.asarray(CENTERS, jnp.float32)
+    width = jnp.sqrt(COORDS_STD**2 + jnp.square(full.coords.sigma[time]))[:, None, None]
+    score = coords.negative_score(displacement, jnp.broadcast_to(width, displacement.shape))
+    rms = jnp.sqrt(full.coords.score_sq_mean[time])[:, None, None]
+
+    # With p(x_s | x_t) ∝ (x_t Qᵀ) ⊙ (x̂_0 Q̄_s), x̂_0 is what the *other* atom says of this one.
+    pairs = jnp.asarray(PAIRS)
+    keep, redrawn = (
+        column[time][:, None, None]
+        for column in (full.types.keep, full.types.one_minus_keep / NUM_TYPES)
+    )
+    likelihood = keep * (crystal.atom_types[:, None] == pairs) + redrawn  # [batch, pair, slot]
+    weight = jnp.asarray(PAIR_PROBS)[:, None] * likelihood[:, :, ::-1]
+    probs_0 = jnp.einsum("bps,psk->bsk", weight, jax.nn.one_hot(pairs, NUM_TYPES))
+    return Prediction(lattice=eps_hat, coords=score / rms, types=jnp.log(probs_0))
+
+
+@pytest.mark.parametrize(
+    ("num_kept", "ending"), [(1000, "clean"), (1000, "published"), (250, "clean")]
+)
+def test_the_sampler_recovers_a_known_distribution(num_kept, ending):
+    full = make_diffusion(1000)
+    denoise = jax.tree_util.Partial(exact_denoise, full)
+    diffusion = make_diffusion(1000, num_kept=num_kept, ending=ending)
+    crystals = sample(diffusion, denoise, jax.random.key(0), NUM_SAMPLES, 2, chunk_size=NUM_SAMPLES)
+
+    # Four standard errors, and the bias of the finite number of steps.
+    bias = 0.01 * 1000 / num_kept
+    entries = NUM_SAMPLES * 9
+    deviation = (np.float64(crystals.lattice) - LATTICE_MEAN) / LATTICE_STD
+    np.testing.assert_allclose(
+        deviation.mean(0), 0, atol=4 / np.sqrt(NUM_SAMPLES) + bias, err_msg="mean of the lattice"
+    )
+    np.testing.assert_allclose(deviation.std(), 1, atol=4 / np.sqrt(2 * entries) + bias)
+
+    assert crystals.frac_coords.min() >= 0
+    assert crystals.frac_coords.max() < 1
+    # The published ending leaves the noise of the last row in, and that of its corrector.
+    left_over = 0.0 if ending == "clean" else 0.005**2 + 2 * 1e-5
+    variance = COORDS_STD**2 + left_over
+    displacement = np.float64(crystals.frac_coords) - CENTERS
+    displacement = (displacement - np.round(displacement)) / np.sqrt(variance)
+    entries = NUM_SAMPLES * 6
+    np.testing.assert_allclose(displacement.mean(0), 0, atol=4 / np.sqrt(NUM_SAMPLES) + bias)
+    np.testing.assert_allclose(displacement.std(), 1, atol=4 / np.sqrt(2 * entries) + 2 * bias)
+
+    types = np.asarray(crystals.atom_types)
+    drawn = [(types == pair).all(1).mean() for pair in PAIRS]
+    assert sum(drawn) > 0.99, "the two types of a crystal must belong together"
+    error = 4 * np.sqrt(np.prod(PAIR_PROBS) / NUM_SAMPLES)
+    np.testing.assert_allclose(drawn, PAIR_PROBS, atol=error + bias)
+
+    # Mirage atoms vanish, so the number of atoms is distributed as the types say.
+    sizes = np.array([len(crystal.atom_types) for crystal in reduce(crystals)])
+    np.testing.assert_allclose((sizes == 1).mean(), PAIR_PROBS[0], atol=error + bias)
+
+
+# The sampler's promises, with a network that compiles quickly.
+
+SIZE, CHUNK = 3, 2
+KEY = jax.random.key(11)
+
+
+@pytest.fixture(scope="module")
+def diffusion():
+    return make_diffusion(4)
+
+
+@pytest.fixture(scope="module")
+def denoise(tiny_net, tiny_params):
+    return jax.tree_util.Partial(tiny_net.denoise, tiny_params)
+
+
+@pytest.fixture(scope="module")
+def seven(diffusion, denoise):
+    return sample(diffusion, denoise, KEY, 7, SIZE, chunk_size=CHUNK)
+
+
+def assert_equal(one, two):
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_samples_are_crystals(seven):
+    assert len(seven) == 7
+    assert seven.size == SIZE
+    assert seven.mask.all()
+    assert all(np.isfinite(x).all() for x in (seven.lattice, seven.frac_coords))
+    assert seven.frac_coords.min() >= 0
+    assert seven.frac_coords.max() < 1
+    assert seven.atom_types.min() >= 0
+    assert seven.atom_types.max() < NUM_TYPES
+    assert len(np.unique(np.asarray(seven.lattice)[:, 0, 0])) == 7, "samples must differ"
+
+
+@pytest.mark.parametrize(("num", "first"), [(1, 0), (3, 4), (5, 2)])
+def test_a_sample_depends_on_its_index_alone(diffusion, denoise, seven, num, first):
+    part = sample(diffusion, denoise, KEY, num, SIZE, first_index=first, chunk_size=CHUNK)
+    assert_equal(part, seven[first : first + num])
+
+
+def test_another_key_gives_other_samples(diffusion, denoise, seven):
+    other = sample(diffusion, denoise, jax.random.key(12), 7, SIZE, chunk_size=CHUNK)
+    assert (np.abs(other.lattice - seven.lattice).max((1, 2)) > 1e-3).all()
+
+
+@pytest.fixture(scope="module")
+def sharded(diffusion, denoise):
+    return ShardedSampler(
+        diffusion, denoise, SIZE, batch_size=7, chunk_size=CHUNK, rows_per_dispatch=2
+    )
+
+
+def test_two_devices_give_what_one_gives(sharded, seven):
+    assert jax.local_device_count() == sharded.num_devices == 2
+    keys = sample_keys(KEY, np.arange(7))
+    reports = []
+    crystals, num_real = sharded.draw(keys, np.full(7, SIZE), lambda *done: reports.append(done))
+    assert_equal(crystals, seven)
+    assert reports == [(2, 4), (4, 4)]
+
+    # The number of real atoms after every step; the last is that of the result.
+    assert num_real.shape == (7, 4)
+    np.testing.assert_array_equal(num_real[:, -1], real_atom_mask(crystals).sum(-1))
+
+    # A batch that is not full is filled up, and the filling left out.
+    crystals, num_real = sharded.draw(keys[:3], np.full(3, SIZE))
+    assert_equal(crystals, seven[:3])
+    assert num_real.shape == (3, 4)
+
+
+def test_the_trajectory_counts_the_real_atoms_of_every_row(diffusion, denoise, seven):
+    keys = sample_keys(KEY, np.arange(8))
+    begin = start(keys, jnp.ones((8, SIZE), bool))
+    step = jax.jit(partial(reverse, chunk_size=CHUNK))
+    counts, crystal = [], begin
+    for row in (3, 2, 1, 0):
+        crystal, count = step(diffusion, denoise, keys, crystal, jnp.array([row]))
+        np.testing.assert_array_equal(count[:, 0], real_atom_mask(crystal).sum(-1))
+        counts.append(count[:, 0])
+    np.testing.assert_array_equal(crystal.atom_types[:7], seven.atom_types)
+    np.testing.assert_allclose(crystal.frac_coords[:7], seven.frac_coords, atol=1e-5)
+    np.testing.assert_allclose(crystal.lattice[:7], seven.lattice, rtol=1e-4, atol=1e-5)
+
+
+def test_the_second_call_does_not_trace(diffusion, denoise):
+    traces = []
+
+    def counting(denoise, crystal, time):
+        traces.append(None)
+        return denoise(crystal, time)
+
+    def draw(denoise, key):
+        partial_denoise = jax.tree_util.Partial(counting, denoise)
+        return sample(diffusion, partial_denoise, key, 2, SIZE, chunk_size=CHUNK)
+
+    draw(denoise, KEY)
+    count = len(traces)
+    assert count > 0
+    draw(jax.tree.map(lambda x: 2 * x, denoise), jax.random.key(1))
+    assert len(traces) == count
+
+
+def test_the_baseline_keeps_its_number_of_atoms(diffusion, denoise, sharded, seven):
+    counts = np.array([1, 3, 2, 3, 1, 2, 3])
+    crystals = sample(diffusion, denoise, KEY, 7, counts, chunk_size=CHUNK)
+    np.testing.assert_array_equal(crystals.num_atoms, counts)
+    np.testing.assert_array_equal(crystals.mask, np.arange(SIZE) < counts[:, None])
+    # A full crystal is the same beside others that are not.
+    assert_equal(crystals[jnp.array([1, 3, 6])], seven[jnp.array([1, 3, 6])])
+    assert np.abs(crystals.lattice[0] - seven.lattice[0]).max() > 1e-4
+
+    shared, num_real = sharded.draw(sample_keys(KEY, np.arange(7)), counts)
+    assert_equal(shared, crystals)
+    assert (num_real <= counts[:, None]).all()
+
+
+def test_the_number_of_atoms_follows_the_histogram():
+    histogram = np.array([0, 10.0, 0, 30, 60])
+    keys = sample_keys(jax.random.key(0), np.arange(2000))
+    drawn = draw_num_atoms(keys, histogram)
+    counts = np.bincount(drawn, minlength=5)
+    expected = 2000 * histogram / histogram.sum()
+    assert (np.abs(counts - expected) <= 4 * np.sqrt(expected)).all(), counts
+    np.testing.assert_array_equal(draw_num_atoms(keys[:5], histogram), drawn[:5])
+
+
+@pytest.mark.parametrize("num_atoms", [0, -1, np.array([2, 0, 1])])
+def test_crystals_without_atoms_are_refused(diffusion, denoise, num_atoms):
+    worst = np.min(num_atoms)
+    with pytest.raises(ValueError, match=f"num_atoms is {worst}: .* at least one atom"):
+        sample(diffusion, denoise, KEY, 3, num_atoms)
+
+
+def test_counts_of_another_length_are_refused(diffusion, denoise):
+    with pytest.raises(ValueError, match="broadcast|num_atoms"):
+        sample(diffusion, denoise, KEY, 3, np.array([1, 2]))
