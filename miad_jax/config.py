@@ -23,7 +23,14 @@ SCHEDULES = ("constant", "cosine", "plateau")
 
 
 def default_config() -> ConfigDict:
-    """All fields with their defaults; unknown fields are refused with the nearest known name."""
+    """All fields with their defaults; unknown fields are refused with the nearest known name.
+
+    Example:
+        >>> config = miad_jax.default_config()
+        >>> config.batch_size = 64
+        >>> config.data.path
+        'prototypes'
+    """
     config = ConfigDict()
     config.seed = 0
 

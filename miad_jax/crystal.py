@@ -31,6 +31,11 @@ class Crystal:
         frac_coords: Fractional coordinates in [0, 1).
         atom_types: Atomic numbers; 0 is a mirage atom.
         mask: False on padding, which takes no part in anything.
+
+    Example:
+        >>> crystals, records = miad_jax.load_dataset("prototypes", "val")
+        >>> crystals[0].lattice.shape, crystals[:3].batch_shape, crystals.size
+        ((3, 3), (3,), 20)
     """
 
     lattice: Float[Array, "*batch 3 3"]
@@ -75,6 +80,11 @@ class Prediction:
         lattice: ε̂, the noise in the lattice.
         coords: The negative score of the coordinates over √λ_t.
         types: Logits of the clean atom types.
+
+    Example:
+        >>> zero = miad_jax.Prediction(jnp.zeros((3, 3)), jnp.zeros((5, 3)), jnp.zeros((5, 100)))
+        >>> zero.types.shape
+        (5, 100)
     """
 
     lattice: Float[Array, "*batch 3 3"]
@@ -83,7 +93,14 @@ class Prediction:
 
 
 def real_atom_mask(crystal: Crystal) -> Bool[Array, "*batch atoms"]:
-    """True on real atoms: neither mirage nor padding."""
+    """True on real atoms: neither mirage nor padding.
+
+    Example:
+        >>> crystals, _ = miad_jax.load_dataset("prototypes", "val")
+        >>> infused = miad_jax.infuse(jax.random.key(0), crystals, 25)
+        >>> bool((miad_jax.real_atom_mask(infused).sum(-1) == crystals.num_atoms).all())
+        True
+    """
     return crystal.mask & (crystal.atom_types != MIRAGE)
 
 

@@ -36,6 +36,12 @@ def infuse(
 
     Raises:
         ValueError: If a crystal holds more than `num_atoms` atoms, or `placement` is unknown.
+
+    Example:
+        >>> crystals, _ = miad_jax.load_dataset("prototypes", "val")
+        >>> infused = miad_jax.infuse(jax.random.key(0), crystals, 25)
+        >>> infused.atom_types.shape == (len(crystals), 25), bool(infused.mask.all())
+        (True, True)
     """
     if placement not in get_args(Placement):
         raise ValueError(f"placement is {placement!r}; allowed: {', '.join(get_args(Placement))}")
@@ -57,6 +63,12 @@ def reduce(crystal: Crystal) -> list[Crystal]:
     """Drop mirage atoms and padding: a list of crystals of their own sizes, on the host.
 
     A crystal without a real atom becomes one of zero atoms.
+
+    Example:
+        >>> crystals, _ = miad_jax.load_dataset("prototypes", "val")
+        >>> infused = miad_jax.infuse(jax.random.key(0), crystals, 25)
+        >>> [c.size for c in miad_jax.reduce(infused)] == crystals.num_atoms.tolist()
+        True
     """
     crystal = jax.tree.map(np.asarray, crystal)
     keep = np.asarray(real_atom_mask(crystal)).reshape(-1, crystal.size)

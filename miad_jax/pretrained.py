@@ -66,6 +66,12 @@ def load_pretrained(name_or_path: str | Path) -> tuple[Diffusion, Denoise, Confi
 
     Raises:
         ValueError: If there is no checkpoint, or it does not fit this version.
+
+    Example:
+        >>> diffusion, denoise, config = miad_jax.load_pretrained("runs/mp20")  # doctest: +SKIP
+        >>> crystals = miad_jax.sample(
+        ...     diffusion, denoise, jax.random.key(0), 16, config.infusion.num_atoms
+        ... )  # doctest: +SKIP
     """
     model = load_model(name_or_path)
     return diffusion_from(model.config), model.denoise, model.config

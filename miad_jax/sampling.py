@@ -48,6 +48,14 @@ def sample(
 
     Raises:
         ValueError: If `num_atoms` is an array of another length, or not positive.
+
+    Example:
+        >>> net = miad_jax.CSPNet(hidden_dim=16, num_layers=2, num_freqs=4)
+        >>> denoise = jax.tree_util.Partial(net.denoise, net.init_params(jax.random.key(0)))
+        >>> diffusion = miad_jax.make_diffusion(num_kept=10)
+        >>> crystals = miad_jax.sample(diffusion, denoise, jax.random.key(1), 2, num_atoms=6)
+        >>> crystals.batch_shape
+        (2,)
     """
     counts = np.broadcast_to(np.asarray(num_atoms), (num_samples,))
     if num_samples and counts.min() < 1:
@@ -83,6 +91,11 @@ def draw_num_atoms(
     Args:
         keys: One key for each sample.
         histogram: Weight of every number of atoms, from 0 on: the training histogram.
+
+    Example:
+        >>> keys = jax.random.split(jax.random.key(0), 3)
+        >>> draw_num_atoms(keys, np.array([0.0, 0.0, 7.0])).tolist()
+        [2, 2, 2]
     """
     logits = jnp.log(jnp.asarray(histogram, jnp.float32))
     draw = jax.vmap(lambda key: jax.random.categorical(jax.random.fold_in(key, _COUNT), logits))

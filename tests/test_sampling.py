@@ -21,11 +21,11 @@ from miad_jax.sampling import (
 LATTICE_MEAN = 4 * np.eye(3) + np.array([[0, 0.5, 0], [0, 0, -1.0], [0.3, 0, 0]])
 LATTICE_STD = 0.5
 CENTERS = np.array([[0.99, 0.5, 0.2], [0.3, 0.01, 0.75]])
-COORDS_STD = 0.01
+COORDS_STD = 0.03
 PAIRS = ((6, 0), (8, 13))
 """Carbon and a mirage atom, or oxygen and aluminium: the types of the two slots are bound."""
 PAIR_PROBS = (0.7, 0.3)
-NUM_SAMPLES = 1500
+NUM_SAMPLES = 1000
 
 
 def exact_denoise(full, crystal, time):
@@ -53,14 +53,32 @@ def exact_denoise(full, crystal, time):
     return Prediction(lattice=eps_hat, coords=score / rms, types=jnp.log(probs_0))
 
 
+def coords_std(diffusion):
+    """What the sampler makes of the width of one coordinate: its steps are linear near a centre."""
+    table = {k: np.float64(x) for k, x in vars(diffusion.coords).items()}
+    variance = COORDS_STD**2 + table["sigma"][-1] ** 2
+    for row in range(diffusion.num_steps)[::-1]:
+        sigma, sigma_prev, step = (table[k][row] for k in ("sigma", "sigma_prev", "corrector_size"))
+        noised_variance = COORDS_STD**2 + sigma**2
+        variance *= (1 - step / noised_variance) ** 2
+        variance += table["corrector_noise"][row] ** 2 * 2 * step
+        gap = sigma**2 - sigma_prev**2
+        variance *= (1 - gap / noised_variance) ** 2
+        variance += sigma_prev**2 * gap / sigma**2
+    return np.sqrt(variance)
+
+
+@pytest.fixture(scope="module")
+def exact():
+    return jax.tree_util.Partial(exact_denoise, make_diffusion(1000))
+
+
 @pytest.mark.parametrize(
-    ("num_kept", "ending"), [(1000, "clean"), (1000, "published"), (250, "clean")]
+    ("num_kept", "ending"), [(1000, "clean"), (250, "clean"), (250, "published")]
 )
-def test_the_sampler_recovers_a_known_distribution(num_kept, ending):
-    full = make_diffusion(1000)
-    denoise = jax.tree_util.Partial(exact_denoise, full)
+def test_the_sampler_recovers_a_known_distribution(exact, num_kept, ending):
     diffusion = make_diffusion(1000, num_kept=num_kept, ending=ending)
-    crystals = sample(diffusion, denoise, jax.random.key(0), NUM_SAMPLES, 2, chunk_size=NUM_SAMPLES)
+    crystals = sample(diffusion, exact, jax.random.key(0), NUM_SAMPLES, 2, chunk_size=NUM_SAMPLES)
 
     # Four standard errors, and the bias of the finite number of steps.
     bias = 0.01 * 1000 / num_kept
@@ -73,14 +91,15 @@ def test_the_sampler_recovers_a_known_distribution(num_kept, ending):
 
     assert crystals.frac_coords.min() >= 0
     assert crystals.frac_coords.max() < 1
-    # The published ending leaves the noise of the last row in, and that of its corrector.
-    left_over = 0.0 if ending == "clean" else 0.005**2 + 2 * 1e-5
-    variance = COORDS_STD**2 + left_over
     displacement = np.float64(crystals.frac_coords) - CENTERS
-    displacement = (displacement - np.round(displacement)) / np.sqrt(variance)
+    displacement = (displacement - np.round(displacement)) / COORDS_STD
     entries = NUM_SAMPLES * 6
     np.testing.assert_allclose(displacement.mean(0), 0, atol=4 / np.sqrt(NUM_SAMPLES) + bias)
-    np.testing.assert_allclose(displacement.std(), 1, atol=4 / np.sqrt(2 * entries) + 2 * bias)
+    # The endings leave a few per cent too little or too much noise; see `coords_std`.
+    expected = coords_std(diffusion) / COORDS_STD
+    assert (expected < 1) == (ending == "clean")
+    np.testing.assert_allclose(expected, 1, atol=0.05)
+    np.testing.assert_allclose(displacement.std(), expected, atol=4 / np.sqrt(2 * entries))
 
     types = np.asarray(crystals.atom_types)
     drawn = [(types == pair).all(1).mean() for pair in PAIRS]
@@ -231,5 +250,5 @@ def test_crystals_without_atoms_are_refused(diffusion, denoise, num_atoms):
 
 
 def test_counts_of_another_length_are_refused(diffusion, denoise):
-    with pytest.raises(ValueError, match="broadcast|num_atoms"):
+    with pytest.raises(ValueError, match=r"broadcast|num_atoms"):
         sample(diffusion, denoise, KEY, 3, np.array([1, 2]))

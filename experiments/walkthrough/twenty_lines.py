@@ -1,4 +1,4 @@
-"""From a data set to new structures in twenty lines: `python -m experiments.walkthrough.twenty_lines`.
+"""From a data set to new structures: `python -m experiments.walkthrough.twenty_lines`.
 
 Trains for a minute or so, far too short for good crystals; it shows how the pieces fit.
 """
@@ -23,7 +23,8 @@ def step(params, opt_state, key):
     infused = miad_jax.infuse(infuse_key, crystals, 6)
 
     def loss(params):
-        return miad_jax.loss(diffusion, jax.tree_util.Partial(net.denoise, params), loss_key, infused)
+        denoise = jax.tree_util.Partial(net.denoise, params)
+        return miad_jax.loss(diffusion, denoise, loss_key, infused)
 
     (_, terms), gradient = jax.value_and_grad(loss, has_aux=True)(params)
     updates, opt_state = optimizer.update(gradient, opt_state)
@@ -34,7 +35,7 @@ opt_state = optimizer.init(params)
 for i in range(300):
     params, opt_state, terms = step(params, opt_state, jax.random.key(i))
     if i % 50 == 0:
-        print(f"{i:4} lattice {terms.lattice:.3f} coords {terms.coords:.3f} types {terms.types:.3f}")
+        print(i, *(f"{x:.3f}" for x in (terms.lattice, terms.coords, terms.types)))
 
 denoise = jax.tree_util.Partial(net.denoise, params)
 samples = miad_jax.sample(diffusion, denoise, jax.random.key(1), num_samples=4, num_atoms=6)

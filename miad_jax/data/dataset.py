@@ -71,6 +71,11 @@ def load_dataset(
     Raises:
         ValueError: If the name, the split or the kind of file is unknown, the split is
             missing, or the file holds no crystal that can be used.
+
+    Example:
+        >>> crystals, records = miad_jax.load_dataset("prototypes", "train")
+        >>> len(crystals) == len(records.ids)
+        True
     """
     if split not in (*SPLITS, "all"):
         raise ValueError(f"split is {split!r}; allowed: {', '.join(SPLITS)}, all")

@@ -32,6 +32,12 @@ def from_structures(
     Raises:
         ValueError: If there is none, or one is disordered, has no atoms, more than `size`
             atoms, an element beyond 99, or a cell that is not finite.
+
+    Example:
+        >>> from pymatgen.core import Lattice, Structure
+        >>> cscl = Structure(Lattice.cubic(4.12), ["Cs", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+        >>> miad_jax.from_structures([cscl]).atom_types.tolist()
+        [[55, 17]]
     """
     return stack(_each(structure_arrays, structures, "structure", "lattice"), size)
 
@@ -49,6 +55,11 @@ def from_atoms(atoms: Atoms | Iterable[Atoms], size: int | None = None) -> Cryst
     Raises:
         ValueError: If there is none, or one has no full cell, no atoms, more than `size`
             atoms, an element beyond 99, or a cell that is not finite.
+
+    Example:
+        >>> from ase.build import bulk
+        >>> miad_jax.from_atoms([bulk("NaCl", "rocksalt", a=5.64)]).atom_types.tolist()
+        [[11, 17]]
     """
     return stack(_each(atoms_arrays, atoms, "atoms", "cell"), size)
 
@@ -61,6 +72,11 @@ def to_structures(crystals: Crystal | Iterable[Crystal]) -> list[Structure]:
 
     Raises:
         ValueError: If a crystal has no real atoms or is not finite.
+
+    Example:
+        >>> crystals, _ = miad_jax.load_dataset("prototypes", "val")
+        >>> len(miad_jax.to_structures(crystals[:3]))
+        3
     """
     from pymatgen.core import Element, Structure
 
@@ -78,6 +94,11 @@ def to_atoms(crystals: Crystal | Iterable[Crystal]) -> list[Atoms]:
 
     Raises:
         ValueError: If a crystal has no real atoms or is not finite.
+
+    Example:
+        >>> crystals, _ = miad_jax.load_dataset("prototypes", "val")
+        >>> bool(miad_jax.to_atoms(crystals[:1])[0].pbc.all())
+        True
     """
     from ase import Atoms
 

@@ -45,6 +45,11 @@ class Diffusion:
         coords: Wrapped normal on the fractional coordinates.
         types: D3PM on the atom types.
         times: Time of each row in the full process, which the denoiser is told.
+
+    Example:
+        >>> diffusion = miad_jax.make_diffusion()
+        >>> diffusion.num_steps, round(float(diffusion.coords.sigma[-1]), 3)
+        (1000, 0.5)
     """
 
     lattice: LatticeSchedule
@@ -97,7 +102,12 @@ class ReverseNoise:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class LossWeights:
-    """Weights of the three losses in their sum; all 1 in MiAD."""
+    """Weights of the three losses in their sum; all 1 in MiAD.
+
+    Example:
+        >>> miad_jax.LossWeights(types=0.5)
+        LossWeights(lattice=1.0, coords=1.0, types=0.5)
+    """
 
     lattice: float = 1.0
     coords: float = 1.0
@@ -116,6 +126,11 @@ class LossTerms:
         num_crystals: Number of crystals.
         num_coords: Number of atoms in the coordinate loss: the real ones of the clean crystal.
         num_atoms: Number of atoms, mirage atoms included, padding not.
+
+    Example:
+        >>> half = miad_jax.LossTerms(*map(jnp.float32, (4, 6, 8, 2, 3, 4)))
+        >>> float((half + half).coords), float(half.total(miad_jax.LossWeights()))
+        (2.0, 6.0)
     """
 
     lattice_sum: Float[Array, "*steps"]
@@ -170,6 +185,10 @@ def make_diffusion(
 
     Raises:
         ValueError: If `num_kept` exceeds `num_steps`, or `ending` is unknown.
+
+    Example:
+        >>> miad_jax.make_diffusion(1000, num_kept=3).times.tolist()
+        [0, 500, 999]
     """
     times = respaced_times(num_steps, num_steps if num_kept is None else num_kept)
     return Diffusion(
@@ -292,6 +311,13 @@ def add_noise(
 
     Returns:
         The noised crystals, and the noise that made them.
+
+    Example:
+        >>> crystals, _ = miad_jax.load_dataset("prototypes", "val")
+        >>> diffusion = miad_jax.make_diffusion()
+        >>> noised, noise = miad_jax.add_noise(diffusion, jax.random.key(0), crystals, t=999)
+        >>> noised.lattice.shape == noise.lattice.shape == crystals.lattice.shape
+        True
     """
     noise = draw_noise(key, crystal_0)
     return noised(diffusion, crystal_0, jnp.asarray(t), noise), noise
@@ -364,6 +390,17 @@ def loss(
 
     Returns:
         The weighted sum, and its terms.
+
+    Example:
+        >>> crystals, _ = miad_jax.load_dataset("prototypes", "val")
+        >>> net = miad_jax.CSPNet(hidden_dim=16, num_layers=2, num_freqs=4)
+        >>> denoise = jax.tree_util.Partial(net.denoise, net.init_params(jax.random.key(0)))
+        >>> infused = miad_jax.infuse(jax.random.key(1), crystals[:8], 25)
+        >>> total, terms = miad_jax.loss(
+        ...     miad_jax.make_diffusion(), denoise, jax.random.key(2), infused
+        ... )
+        >>> bool(jnp.isclose(total, terms.lattice + terms.coords + terms.types))
+        True
     """
     keys = crystal_keys(key, crystal_0.batch_shape)
     t = draw_times(diffusion, _fold(keys, 0), crystal_0.batch_shape)
@@ -427,6 +464,15 @@ def reverse_step(
         key: One key, or one for each crystal.
         crystal_t: Crystals at row t.
         t: Row of the tables, for all crystals or for each.
+
+    Example:
+        >>> diffusion = miad_jax.make_diffusion()
+        >>> net = miad_jax.CSPNet(hidden_dim=16, num_layers=2, num_freqs=4)
+        >>> denoise = jax.tree_util.Partial(net.denoise, net.init_params(jax.random.key(0)))
+        >>> noise = miad_jax.diffusion.joint.prior(jax.random.key(1), jnp.ones((2, 6), bool))
+        >>> before = miad_jax.reverse_step(diffusion, denoise, jax.random.key(2), noise, t=999)
+        >>> before.frac_coords.shape
+        (2, 6, 3)
     """
     noise = draw_reverse_noise(key, crystal_t)
     rows = jnp.broadcast_to(jnp.asarray(t, jnp.int32), crystal_t.batch_shape)

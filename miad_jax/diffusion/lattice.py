@@ -21,6 +21,12 @@ def add_noise(
         lattice_0: Clean cell vectors as rows, in Å.
         t: Row of the schedule.
         noise: ε, standard normal.
+
+    Example:
+        >>> schedule = miad_jax.make_diffusion().lattice
+        >>> clean = 4.0 * jnp.eye(3)
+        >>> add_noise(schedule, clean, jnp.int32(0), jnp.zeros((3, 3)))[0, 0].round(3).item()
+        4.0
     """
     signal = _row(jnp.sqrt(schedule.alpha_bar), t)
     spread = _row(jnp.sqrt(schedule.one_minus_alpha_bar), t)
@@ -37,6 +43,13 @@ def reverse_step(
     """One step back (Algorithm 2, arXiv:2006.11239); no noise in the first row.
 
     L_s = (L_t − (1−α_t)/√(1−ᾱ_t) ε̂)/√α_t + √(β_t(1−ᾱ_s)/(1−ᾱ_t)) z.
+
+    Example:
+        >>> schedule = miad_jax.make_diffusion().lattice
+        >>> t, eps = jnp.int32(0), jnp.ones((3, 3))
+        >>> noised = add_noise(schedule, 4.0 * jnp.eye(3), t, eps)
+        >>> reverse_step(schedule, noised, eps, t, eps).round(2)[0].tolist()
+        [4.0, 0.0, 0.0]
     """
     beta = _row(schedule.beta, t)
     one_minus_alpha_bar = _row(schedule.one_minus_alpha_bar, t)
@@ -49,7 +62,12 @@ def reverse_step(
 def loss(
     eps_hat: Float[Array, "*batch 3 3"], noise: Float[Array, "*batch 3 3"]
 ) -> Float[Array, "*batch"]:
-    """Mean over the nine entries of (ε̂ − ε)², for each crystal."""
+    """Mean over the nine entries of (ε̂ − ε)², for each crystal.
+
+    Example:
+        >>> loss(jnp.ones((2, 3, 3)), jnp.zeros((2, 3, 3))).tolist()
+        [1.0, 1.0]
+    """
     return jnp.square(eps_hat - noise).mean((-2, -1))
 
 

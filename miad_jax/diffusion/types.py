@@ -20,7 +20,14 @@ LOSS_FLOOR = 1e-4
 def transition(
     schedule: TypesSchedule, types_0: Int[Array, "*batch atoms"], t: Int[Array, "*#batch"]
 ) -> Float[Array, "*batch atoms types"]:
-    """q(x_t | x_0) = x_0 Q̄_t: the distribution of the noised type."""
+    """q(x_t | x_0) = x_0 Q̄_t: the distribution of the noised type.
+
+    Example:
+        >>> schedule = miad_jax.make_diffusion().types
+        >>> probs = transition(schedule, jnp.array([8]), jnp.int32(500))
+        >>> probs.shape, int(probs.argmax()), round(float(probs.sum()), 4)
+        ((1, 100), 8, 1.0)
+    """
     one_hot = jax.nn.one_hot(types_0, NUM_TYPES)
     keep, redrawn = _row(schedule.keep, t), _row(schedule.one_minus_keep, t)
     return keep[..., None] * one_hot + redrawn[..., None] / NUM_TYPES
@@ -41,6 +48,13 @@ def add_noise(
         t: Row of the schedule.
         uniform: Uniform in [0, 1): the type is redrawn where it is below 1 − a_t.
         redrawn: Uniform over the types: what it becomes then.
+
+    Example:
+        >>> schedule = miad_jax.make_diffusion().types
+        >>> t, low, high = jnp.int32(500), jnp.array([0.0]), jnp.array([0.99])
+        >>> redrawn = jnp.array([26])
+        >>> [add_noise(schedule, jnp.array([8]), t, u, redrawn).item() for u in (low, high)]
+        [26, 8]
     """
     return jnp.where(uniform < _row(schedule.one_minus_keep, t), redrawn, types_0)
 
@@ -58,6 +72,12 @@ def posterior(
         types_t: Noised types.
         probs_0: Clean types as probabilities: one-hot, or the model's x̂_0.
         t: Row of the schedule; s is the row before.
+
+    Example:
+        >>> schedule = miad_jax.make_diffusion().types
+        >>> clean = jax.nn.one_hot(jnp.array([8]), 100)
+        >>> int(posterior(schedule, jnp.array([26]), clean, jnp.int32(0)).argmax())
+        8
     """
     beta = _row(schedule.beta, t)[..., None]
     forward = (1 - beta) * jax.nn.one_hot(types_t, NUM_TYPES) + beta / NUM_TYPES
@@ -77,6 +97,13 @@ def loss(
     """1000 · Σ_k q (log(q + 1e-4) − log(p + 1e-4)) for each atom, 0 where `mask` is False.
 
     q is the posterior of the true types, p that of x̂_0 = softmax(logits).
+
+    Example:
+        >>> schedule = miad_jax.make_diffusion().types
+        >>> clean, mask = jnp.array([8]), jnp.array([True])
+        >>> sure = 100 * jax.nn.one_hot(clean, 100)
+        >>> loss(schedule, sure, clean, jnp.array([26]), jnp.int32(500), mask).round(3).tolist()
+        [0.0]
     """
     q = posterior(schedule, types_t, jax.nn.one_hot(types_0, NUM_TYPES), t)
     p = posterior(schedule, types_t, jax.nn.softmax(logits), t)
@@ -99,6 +126,12 @@ def reverse_step(
         logits: Of the clean types.
         t: Row of the schedule.
         uniform: Uniform in [0, 1), one for each atom: the quantile that is drawn.
+
+    Example:
+        >>> schedule = miad_jax.make_diffusion().types
+        >>> sure = 100 * jax.nn.one_hot(jnp.array([8]), 100)
+        >>> reverse_step(schedule, jnp.array([26]), sure, jnp.int32(0), jnp.array([0.5])).tolist()
+        [8]
     """
     probs = posterior(schedule, types_t, jax.nn.softmax(logits), t)
     cumulative = jnp.cumsum(probs, axis=-1)

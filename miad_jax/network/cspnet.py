@@ -34,6 +34,13 @@ class CSPNet(nn.Module):
         num_steps: T of the diffusion process whose times the network is told.
         dtype: Precision of matrix products and messages; parameters, layer norms, the node
             states and the output are float32.
+
+    Example:
+        >>> net = miad_jax.CSPNet(hidden_dim=16, num_layers=2, num_freqs=4)
+        >>> params = net.init_params(jax.random.key(0))
+        >>> crystals, _ = miad_jax.load_dataset("prototypes", "val")
+        >>> net.denoise(params, crystals[:2], jnp.array([0, 999])).types.shape
+        (2, 20, 100)
     """
 
     hidden_dim: int = 512

@@ -1,0 +1,87 @@
+"""Imports run one way: each room may use only the rooms below it."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "miad_jax"
+
+# A room may import itself, the rooms named here, and nothing else of the package.
+BELOW = {
+    "crystal": set(),
+    "mirage": {"crystal"},
+    "diffusion": {"crystal"},
+    "network": {"crystal"},
+    "sampling": {"crystal", "diffusion", "network"},
+    "config": {"diffusion", "mirage", "network"},
+    "data": {"crystal", "mirage"},
+    "evaluation": {"crystal", "mirage", "data"},
+    "training": {"crystal", "mirage", "diffusion", "network", "config", "data"},
+    "pretrained": {"diffusion", "network", "config", "training"},
+    "command": {"data"},
+    "train": {"command", "config", "training"},
+    "sample": {
+        *("command", "config", "data", "diffusion", "evaluation", "pretrained"),
+        *("sampling", "train", "training"),
+    },
+}
+# Outside libraries that a room must never see.
+FOREIGN = {
+    "crystal": {"flax", "pymatgen", "ase", "orbax", "optax"},
+    "mirage": {"flax", "pymatgen", "ase", "orbax", "optax"},
+    "diffusion": {"flax", "jraph", "pymatgen", "ase", "orbax", "optax", "pathlib"},
+    "network": {"pymatgen", "ase", "orbax", "optax"},
+    "sampling": {"flax", "pymatgen", "ase", "orbax", "optax"},
+    "data": {"flax", "jraph", "optax", "orbax"},
+    "evaluation": {"flax", "jraph", "optax", "orbax"},
+}
+FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+
+
+def imported(path: Path) -> set[str]:
+    """Dotted names of the modules that a file imports, anywhere in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            if node.module == "miad_jax":
+                names |= {f"miad_jax.{alias.name}" for alias in node.names}
+            else:
+                names.add(node.module)
+    return names
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_room_imports_only_what_lies_below(path):
+    room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    names = imported(path)
+    ours = {name.split(".")[1] for name in names if name.startswith("miad_jax.")}
+    assert ours <= BELOW[room] | {room}
+    assert not {name.split(".")[0] for name in names} & FOREIGN.get(room, set())
+
+
+def test_only_commands_read_flags_print_or_configure_jax():
+    commands = {"train.py", "sample.py", "command.py"}
+    for path in FILES:
+        if path.name in commands:
+            continue
+        text = path.read_text()
+        assert not {"absl", "absl.flags"} & imported(path), path
+        assert " jax.config" not in text, path
+        calls = (n.func for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Call))
+        assert not any(isinstance(f, ast.Name) and f.id == "print" for f in calls), path
+
+
+def test_importing_the_package_loads_no_chemistry():
+    code = (
+        "import sys, miad_jax; "
+        "print(*(m for m in ('pymatgen', 'ase', 'spglib', 'matplotlib', 'torch') "
+        "if m in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
