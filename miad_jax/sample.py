@@ -6,6 +6,7 @@ is on disk; the same command continues, and a larger --num adds samples.
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from miad_jax.data import default_cache_dir
 from miad_jax.data.writing import SampleDirectory
 from miad_jax.evaluation import describe_all, write_summary
 from miad_jax.pretrained import TrainedModel, load_model
-from miad_jax.sampling import ShardedSampler, draw_num_atoms, sample_keys
+from miad_jax.sampling import Sampler, draw_num_atoms, sample_keys
 from miad_jax.training import Checkpoints
 
 FLAGS = flags.FlagValues()
@@ -62,13 +63,9 @@ def main(argv: Sequence[str]) -> int:
     diffusion = diffusion_from(config, FLAGS.steps)
     infused = config.infusion.enabled
     size = config.infusion.num_atoms if infused else len(model.histogram) - 1
-    sampler = ShardedSampler(
-        diffusion,
-        model.denoise,
-        size,
-        batch_size=FLAGS.batch_size or (64 if jax.default_backend() == "cpu" else 2048),
-        chunk_size=FLAGS.chunk_size,
-    )
+    sampler = Sampler(diffusion, model.denoise, size, chunk_size=FLAGS.chunk_size)
+    at_once = jax.local_device_count() * sampler.chunk_size
+    batch_size = FLAGS.batch_size or -(-16 // at_once) * at_once
     directory = SampleDirectory.open(
         FLAGS.out,
         {
@@ -84,14 +81,14 @@ def main(argv: Sequence[str]) -> int:
     missing = sorted(set(range(FLAGS.num)) - directory.done())
     bar = command.Bar("sampling", " samples")
     num_done = FLAGS.num - len(missing)
-    for indices in _runs(missing, sampler.batch_size):
+    for indices in _runs(missing, batch_size):
         keys = sample_keys(jax.random.key(FLAGS.seed), np.asarray(indices))
         num_atoms = np.full(len(indices), size)
         if not infused:
             num_atoms = draw_num_atoms(keys, model.histogram)
 
-        def report(done: int, total: int, before: int = num_done, num: int = len(indices)) -> None:
-            bar(round(before + num * done / total, 1), FLAGS.num, {})
+        def report(share: float, before: int = num_done, num: int = len(indices)) -> None:
+            bar(round(before + num * share, 1), FLAGS.num, {})
 
         crystals, num_real = sampler.draw(keys, num_atoms, report)
         extra = {"num_real_atoms": num_real} if FLAGS.record_num_atoms else {}
@@ -118,10 +115,10 @@ def main(argv: Sequence[str]) -> int:
 
 def _quick_model() -> Path:
     """The small model of the embedded data set, trained on the first call."""
-    workdir = default_cache_dir() / "quick_model"
     config = validate(get_config("quick"))
-    steps = Checkpoints(workdir)
-    if steps.latest() is None or steps.meta()["config"] != config.to_dict():
+    identity = hashlib.sha256(config.to_json(sort_keys=True).encode()).hexdigest()
+    workdir = default_cache_dir() / f"quick_model_{identity[:12]}"
+    if Checkpoints(workdir).latest() is None:
         print(
             "No --checkpoint, and no trained weights come with the package yet: training a small "
             "model on the embedded data set first (once, a few minutes).",

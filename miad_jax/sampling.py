@@ -1,15 +1,14 @@
 """New crystals: the reverse process from pure noise, one `lax.scan` over time.
 
 Sample i has the key `fold_in(key, i)`, and every row of the tables a key folded from that, so a
-sample does not depend on how many others are drawn or in how many calls. The network runs on
-chunks of one fixed shape, each chunk through all its steps, so it does not depend on the batch
-size or the number of devices either: on one kind of device it is the same bit for bit.
+sample does not depend on how many others are drawn or in how many calls. `Sampler` runs chunks
+of one fixed shape, one on every device at a time, so a sample does not depend on the size of a
+batch or the number of devices either: on one kind of device it is the same bit for bit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -47,7 +46,7 @@ def sample(
         chunk_size: Crystals that the network sees at once; None chooses by the device.
 
     Raises:
-        ValueError: If `num_atoms` is an array of another length, or not positive.
+        ValueError: If `num_samples` or `num_atoms` is not positive, or of another length.
 
     Example:
         >>> net = miad_jax.CSPNet(hidden_dim=16, num_layers=2, num_freqs=4)
@@ -57,25 +56,15 @@ def sample(
         >>> crystals.batch_shape
         (2,)
     """
+    if num_samples < 1:
+        raise ValueError(f"num_samples is {num_samples}: ask for at least one sample")
     counts = np.broadcast_to(np.asarray(num_atoms), (num_samples,))
-    if num_samples and counts.min() < 1:
+    if counts.min() < 1:
         raise ValueError(f"num_atoms is {counts.min()}: every crystal needs at least one atom")
-    size = int(counts.max(initial=1))
-    chunk_size = chunk_size or crystals_per_chunk(size, jax.default_backend())
-    padded = -(-num_samples // chunk_size) * chunk_size
-    keys = sample_keys(key, first_index + np.arange(padded))
-    mask = np.arange(size) < np.pad(counts, (0, padded - num_samples), mode="edge")[:, None]
-    rows = jnp.arange(diffusion.num_steps)[::-1]
-    run = jax.jit(reverse, static_argnames="chunk_size")
-    crystal, _ = run(
-        diffusion,
-        jax.tree_util.Partial(denoise),
-        keys,
-        start(keys, jnp.asarray(mask)),
-        rows,
-        chunk_size=chunk_size,
-    )
-    return crystal[:num_samples]
+    sampler = Sampler(diffusion, denoise, int(counts.max()), chunk_size=chunk_size)
+    keys = sample_keys(key, first_index + np.arange(num_samples))
+    crystal, _ = sampler.draw(keys, counts)
+    return crystal
 
 
 def sample_keys(key: PRNGKeyArray, index: Int[np.ndarray, " samples"]) -> PRNGKeyArray:
@@ -118,51 +107,40 @@ def reverse(
     keys: PRNGKeyArray,
     crystal: Crystal,
     rows: Int[Array, " rows"],
-    *,
-    chunk_size: int,
 ) -> tuple[Crystal, Int[Array, "samples rows"]]:
-    """Run reverse steps, chunk after chunk; calls over parts of the rows continue each other.
+    """Run reverse steps; calls over parts of the rows continue each other.
 
     Args:
         diffusion: The process.
         denoise: The network.
         keys: One key for each sample.
-        crystal: The samples before `rows[0]`; a multiple of `chunk_size` of them.
+        crystal: The samples before `rows[0]`.
         rows: Rows of the tables, descending.
-        chunk_size: Crystals that the network sees at once.
 
     Returns:
         The samples after the last row, and the number of real atoms after each.
     """
 
-    def one_chunk(part: tuple[PRNGKeyArray, Crystal]) -> tuple[Crystal, Array]:
-        keys, crystal = part
+    def step(crystal: Crystal, row: Array) -> tuple[Crystal, Array]:
+        step_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, row)
+        crystal = reverse_step(diffusion, denoise, step_keys, crystal, row)
+        return crystal, real_atom_mask(crystal).sum(-1)
 
-        def step(crystal: Crystal, row: Array) -> tuple[Crystal, Array]:
-            step_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, row)
-            crystal = reverse_step(diffusion, denoise, step_keys, crystal, row)
-            return crystal, real_atom_mask(crystal).sum(-1)
-
-        return jax.lax.scan(step, crystal, rows)
-
-    def split(x: Array) -> Array:
-        return x.reshape(-1, chunk_size, *x.shape[1:])
-
-    def join(x: Array) -> Array:
-        return x.reshape(-1, *x.shape[2:])
-
-    crystal, num_real = jax.lax.map(one_chunk, jax.tree.map(split, (keys, crystal)))
-    return jax.tree.map(join, crystal), join(num_real.swapaxes(1, 2))
+    crystal, num_real = jax.lax.scan(step, crystal, rows)
+    return crystal, num_real.T
 
 
-class ShardedSampler:
-    """Batches of samples on all local devices, in dispatches short enough to show progress.
+_start_on_devices = jax.pmap(start)
+_reverse_on_devices = jax.pmap(reverse, in_axes=(None, None, 0, 0, None))
+
+
+class Sampler:
+    """Draws samples chunk by chunk, one chunk on every local device at a time.
 
     Args:
         diffusion: The process.
-        denoise: The network, a `jax.tree_util.Partial` of its parameters.
+        denoise: The network; as a `jax.tree_util.Partial` of its parameters it is compiled once.
         size: Atom slots of a sample.
-        batch_size: Samples at a time; rounded up to whole chunks on every device.
         chunk_size: Crystals that the network sees at once; None chooses by the device.
         rows_per_dispatch: Reverse steps between two reports.
     """
@@ -173,53 +151,56 @@ class ShardedSampler:
         denoise: Denoise,
         size: int,
         *,
-        batch_size: int,
         chunk_size: int | None = None,
         rows_per_dispatch: int = 50,
     ):
-        self.num_devices = jax.local_device_count()
+        self.size = size
         self.chunk_size = chunk_size or crystals_per_chunk(size, jax.default_backend())
-        self.batch_size = batch_size
-        whole = self.num_devices * self.chunk_size
-        self._padded_size = -(-batch_size // whole) * whole
-        self._size = size
-        self._denoise = denoise
+        # A Partial in a Partial would hide its parameters, which would become constants.
+        is_partial = isinstance(denoise, jax.tree_util.Partial)
+        self._denoise = denoise if is_partial else jax.tree_util.Partial(denoise)
+        self._diffusion = diffusion
         rows = np.arange(diffusion.num_steps)[::-1]
         self._dispatches = [
             rows[i : i + rows_per_dispatch] for i in range(0, len(rows), rows_per_dispatch)
         ]
-        self._start = jax.pmap(start)
-        self._reverse = jax.pmap(
-            partial(reverse, diffusion, chunk_size=self.chunk_size), in_axes=(None, 0, 0, None)
-        )
 
     def draw(
         self,
         keys: PRNGKeyArray,
         num_atoms: Int[np.ndarray, " samples"],
-        report: Callable[[int, int], None] = lambda done, total: None,
+        report: Callable[[float], None] = lambda share: None,
     ) -> tuple[Crystal, Int[np.ndarray, "samples rows"]]:
-        """Draw one batch.
+        """Draw one sample for every key.
 
         Args:
-            keys: One key for each sample, at most `batch_size`.
-            num_atoms: Slots of each sample that are no padding.
-            report: Called after every dispatch with the reverse steps done and their number.
+            keys: One key for each sample.
+            num_atoms: Slots of each sample that are no padding, at most `size`.
+            report: Called after every dispatch with the share that is done.
 
         Returns:
             The samples, on the host, and their number of real atoms after each reverse step.
         """
-        num = keys.shape[0]
-        fill = np.minimum(np.arange(self._padded_size), num - 1)
-        shape = (self.num_devices, -1)
-        keys = keys[fill].reshape(shape)
-        mask = np.arange(self._size) < num_atoms[fill, None]
-        crystal = self._start(keys, mask.reshape(*shape, self._size))
-        counts, done = [], 0
-        for rows in self._dispatches:
-            crystal, num_real = self._reverse(self._denoise, keys, crystal, rows)
-            counts.append(np.asarray(num_real).reshape(self._padded_size, -1))
-            done += len(rows)
-            report(done, sum(map(len, self._dispatches)))
-        crystal = jax.tree.map(lambda x: np.asarray(x).reshape(-1, *x.shape[2:])[:num], crystal)
-        return crystal, np.concatenate(counts, axis=1)[:num]
+        num, num_devices = keys.shape[0], jax.local_device_count()
+        shape = (-1, num_devices, self.chunk_size)
+        whole = num_devices * self.chunk_size
+        index = np.minimum(np.arange(-(-num // whole) * whole), num - 1).reshape(shape)
+        parts = []
+        for i, chunk in enumerate(index):
+            chunk_keys = keys[chunk]
+            mask = np.arange(self.size) < num_atoms[chunk][..., None]
+            crystal = _start_on_devices(chunk_keys, mask)
+            counts = []
+            for j, rows in enumerate(self._dispatches):
+                crystal, num_real = _reverse_on_devices(
+                    self._diffusion, self._denoise, chunk_keys, crystal, rows
+                )
+                counts.append(np.asarray(num_real))
+                report((i + (j + 1) / len(self._dispatches)) / len(index))
+            parts.append((jax.tree.map(np.asarray, crystal), np.concatenate(counts, -1)))
+
+        def join(*chunks: np.ndarray) -> np.ndarray:
+            whole = np.stack(chunks)
+            return whole.reshape(-1, *whole.shape[3:])[:num]
+
+        return jax.tree.map(join, *parts)

@@ -150,17 +150,21 @@ def test_unknown_nested_field_is_refused_with_the_nearest():
 @pytest.mark.parametrize(
     ("field", "value", "allowed"),
     [
-        *((f, v, "a whole number from 1 on") for f in (
-            "infusion.num_atoms",
-            "network.hidden_dim",
-            "network.num_layers",
-            "network.num_freqs",
-            "diffusion.num_steps",
-            "batch_size",
-            "log_every",
-            "validate_every",
-            "checkpoint_every",
-        ) for v in (0, -2)),
+        *(
+            (f, v, "a whole number from 1 on")
+            for f in (
+                "infusion.num_atoms",
+                "network.hidden_dim",
+                "network.num_layers",
+                "network.num_freqs",
+                "diffusion.num_steps",
+                "batch_size",
+                "log_every",
+                "validate_every",
+                "checkpoint_every",
+            )
+            for v in (0, -2)
+        ),
         ("data.max_num_atoms", 0, "a whole number from 1 on, or None"),
         ("chunk_size", 0, "a whole number from 1 on, or None"),
         ("max_minutes", 0.0, "a number above 0, or None"),
@@ -221,7 +225,7 @@ def test_saved_config_comes_back(variant):
 
 
 def test_saved_config_that_does_not_fit_is_refused():
-    with pytest.raises(ValueError, match="does not fit this version.*mirages"):
+    with pytest.raises(ValueError, match=r"does not fit this version.*mirages"):
         load_config(default_config().to_dict() | {"mirages": 3})
     with pytest.raises(ValueError, match="does not fit this version"):
         load_config(default_config().to_dict() | {"batch_size": "many"})

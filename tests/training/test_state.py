@@ -42,7 +42,9 @@ def rates(config, num_steps, steps_per_epoch=1, value=1.0):
     values = jnp.broadcast_to(jnp.asarray(value, jnp.float32), (num_steps,))
 
     def step(opt_state, value):
-        updates, opt_state = optimizer.update(jnp.float32(2), opt_state, jnp.float32(0), value=value)
+        updates, opt_state = optimizer.update(
+            jnp.float32(2), opt_state, jnp.float32(0), value=value
+        )
         return opt_state, -updates
 
     return np.asarray(jax.lax.scan(step, optimizer.init(jnp.float32(0)), values)[1])
@@ -73,9 +75,7 @@ def test_cosine_ends_at_the_final_rate():
 
 
 def test_cosine_after_a_warm_up_still_ends_with_the_run():
-    config = settings(
-        learning_rate=0.4, schedule="cosine", final_learning_rate=0.1, warmup_steps=3
-    )
+    config = settings(learning_rate=0.4, schedule="cosine", final_learning_rate=0.1, warmup_steps=3)
     found = rates(config, 12)
     expected = 0.1 + 0.3 * (1 + np.cos(np.pi * np.arange(9) / 9)) / 2
     np.testing.assert_allclose(found[:3], [0, 0.4 / 3, 0.8 / 3], rtol=1e-4)
