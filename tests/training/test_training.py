@@ -1,0 +1,269 @@
+"""The training step on one and two devices, and the loop that stops, resumes and refuses."""
+
+import json
+from dataclasses import replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from miad_jax.config import default_config, validate
+from miad_jax.crystal import Crystal
+from miad_jax.diffusion.joint import LossTerms
+from miad_jax.pretrained import load_pretrained
+from miad_jax.training import (
+    Checkpoints,
+    NonFiniteLossError,
+    TrainingData,
+    load_training_data,
+    make_optimizer,
+    train,
+    train_step,
+    validation_loss,
+)
+from miad_jax.training.loop import make_objective
+from miad_jax.training.sharding import batch_indices
+from miad_jax.training.state import create
+
+
+def tiny(**overrides):
+    config = default_config()
+    config.infusion.num_atoms = 5
+    config.network.hidden_dim = 16
+    config.network.num_layers = 2
+    config.network.num_freqs = 4
+    config.network.time_dim = 8
+    config.diffusion.num_steps = 50
+    config.batch_size = 8
+    config.num_epochs = 4
+    config.log_every = 2
+    config.validate_every = 4
+    config.checkpoint_every = 4
+    config.update_from_flattened_dict(overrides)
+    return validate(config)
+
+
+def crystals(num, seed=0):
+    rng = np.random.default_rng(seed)
+    mask = np.arange(4) < rng.integers(1, 5, num)[:, None]
+    return Crystal(
+        (4 * np.eye(3) + rng.normal(size=(num, 3, 3))).astype(np.float32),
+        rng.random((num, 4, 3)).astype(np.float32),
+        (rng.integers(1, 20, (num, 4)) * mask).astype(np.int32),
+        mask,
+    )
+
+
+@pytest.fixture(scope="module")
+def data():
+    histogram = np.bincount(crystals(24).mask.sum(-1))
+    return TrainingData(crystals(24), crystals(6, seed=1), histogram, "abc", 0, 0)
+
+
+@pytest.fixture(scope="module")
+def setting():
+    config = tiny()
+    objective = make_objective(config, 4)
+    optimizer = make_optimizer(config.optimizer, 100, 3)
+    state = create(objective.net.init_params(jax.random.key(0)), optimizer, jax.random.key(1))
+    return objective, optimizer, state
+
+
+def one_step(objective, optimizer, state, batch):
+    step = jax.jit(partial(train_step, objective, optimizer))
+    return step(state, batch, jnp.arange(len(batch)))
+
+
+def close(one, two, rtol=1e-4, atol=1e-5):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=rtol, atol=atol), one, two)
+
+
+def test_two_devices_give_the_numbers_of_one(setting):
+    objective, optimizer, state = setting
+    batch = crystals(8)
+    alone, terms = one_step(objective, optimizer, state, batch)
+    assert jax.local_device_count() == 2
+    sharded = jax.pmap(
+        partial(train_step, objective, optimizer, axis_name="batch"),
+        axis_name="batch",
+        in_axes=(None, 0, 0),
+    )
+    halves = jax.tree.map(lambda x: x.reshape(2, 4, *x.shape[1:]), batch)
+    together, both_terms = sharded(state, halves, jnp.arange(8).reshape(2, 4))
+    for device in range(2):
+        pick = partial(jax.tree.map, lambda x, d=device: x[d])
+        close(pick(both_terms), terms)
+        # Adam divides by the gradient's size: parameters of tiny gradients are left out.
+        close(pick(together.params), alone.params, atol=2e-4)
+        close(pick(together.step), alone.step)
+
+
+@pytest.mark.parametrize("chunk_size", [1, 2, 8])
+def test_chunks_change_nothing(setting, chunk_size):
+    objective, optimizer, state = setting
+    batch = crystals(8)
+    _, expected = one_step(replace(objective, chunk_size=4), optimizer, state, batch)
+    _, terms = one_step(replace(objective, chunk_size=chunk_size), optimizer, state, batch)
+    close(terms, expected)
+
+
+def test_every_step_draws_anew(setting):
+    objective, optimizer, state = setting
+    still = replace(state, step=state.step + 1)
+    _, first = one_step(objective, optimizer, state, crystals(8))
+    _, second = one_step(objective, optimizer, still, crystals(8))
+    assert abs(first.coords - second.coords) > 1e-4
+
+
+def test_validation_is_the_same_at_every_call_and_for_every_chunk(setting):
+    objective, _, state = setting
+    key, validation = jax.random.key(5), crystals(7)
+    first = validation_loss(objective, state.params, validation, key)
+    assert first.num_crystals == 7
+    assert first.num_atoms == 7 * 5
+    assert first.num_coords == validation.mask.sum()
+    close(validation_loss(objective, state.params, validation, key), first, rtol=0, atol=0)
+    other = replace(objective, chunk_size=3)
+    close(validation_loss(other, state.params, validation, key), first)
+
+
+def test_the_baseline_sees_no_padding(setting):
+    _, optimizer, _ = setting
+    config = tiny(**{"infusion.enabled": False})
+    objective = make_objective(config, 4)
+    state = create(objective.net.init_params(jax.random.key(0)), optimizer, jax.random.key(1))
+    batch = crystals(8)
+    filled = replace(
+        batch,
+        frac_coords=np.where(batch.mask[..., None], batch.frac_coords, 0.3).astype(np.float32),
+        atom_types=np.where(batch.mask, batch.atom_types, 77).astype(np.int32),
+    )
+    one, terms = one_step(objective, optimizer, state, batch)
+    two, same = one_step(objective, optimizer, state, filled)
+    assert terms.num_atoms == batch.mask.sum()
+    jax.tree.map(np.testing.assert_array_equal, (one.params, terms), (two.params, same))
+
+
+def test_batches_are_whole_epochs_from_any_step():
+    stream = batch_indices(3, 10, 4, 0, 10).reshape(-1)
+    for epoch in range(4):
+        assert sorted(stream[10 * epoch : 10 * epoch + 10]) == list(range(10))
+    assert (stream[:10] != stream[10:20]).any()
+    np.testing.assert_array_equal(batch_indices(3, 10, 4, 7, 3), stream.reshape(10, 4)[7:])
+
+
+def bits(state):
+    return [
+        np.asarray(x) for x in jax.tree.leaves(replace(state, key=jax.random.key_data(state.key)))
+    ]
+
+
+def lines(workdir):
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_restart_continues_exactly(data, tmp_path):
+    whole = train(tiny(), data, tmp_path / "whole")
+    assert whole.step == 12
+    calls = []
+    early = train(
+        tiny(), data, tmp_path / "parts", should_stop=lambda: calls.append(0) or len(calls) == 3
+    )
+    assert 0 < early.step < 12
+    assert Checkpoints(tmp_path / "parts").latest() == early.step
+    rest = train(tiny(), data, tmp_path / "parts")
+    for one, two in zip(bits(whole), bits(rest), strict=True):
+        np.testing.assert_array_equal(one, two)
+    expected, found = (
+        {x["step"]: x["loss"] for x in lines(tmp_path / name) if "loss" in x}
+        for name in ("whole", "parts")
+    )
+    assert expected == {step: found[step] for step in expected}
+    assert {"event": "resume", "step": int(early.step)} in lines(tmp_path / "parts")
+    again = train(tiny(), data, tmp_path / "parts")  # nothing is left to do
+    assert again.step == 12
+
+
+def test_metrics_and_a_pretrained_model(data, tmp_path):
+    reports = []
+    state = train(tiny(), data, tmp_path, report=lambda *x: reports.append(x))
+    found = lines(tmp_path)
+    names = {"loss", "lattice", "coords", "types"}
+    assert names | {"step", "epoch", "steps_per_second"} <= found[0].keys()
+    assert {f"validation_{name}" for name in names} <= found[-1].keys()
+    assert [step for step, _, _ in reports][-1] == 12
+    assert all(total == 12 for _, total, _ in reports)
+
+    diffusion, denoise, config = load_pretrained(tmp_path)
+    assert diffusion.num_steps == 50
+    assert config.to_dict() == tiny().to_dict()
+    for one, two in zip(jax.tree.leaves(denoise.args), jax.tree.leaves(state.average), strict=True):
+        np.testing.assert_array_equal(one, two)
+    assert Checkpoints(tmp_path).meta()["histogram"] == data.histogram.tolist()
+
+
+def test_time_ends_a_run_with_a_checkpoint(data, tmp_path):
+    state = train(tiny(max_minutes=1e-9), data, tmp_path)
+    assert 0 < state.step < 12
+    assert Checkpoints(tmp_path).latest() == state.step
+
+
+def test_another_run_is_refused(data, tmp_path):
+    train(tiny(num_epochs=1), data, tmp_path)
+    with pytest.raises(ValueError, match=r"batch_size was 8, is 4.*new --workdir"):
+        train(tiny(batch_size=4), data, tmp_path)
+    with pytest.raises(ValueError, match="not the one of that run"):
+        train(tiny(), replace(data, fingerprint="other"), tmp_path)
+    assert train(tiny(num_epochs=2, log_every=1), data, tmp_path).step == 6
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(data, tmp_path):
+    good = train(tiny(num_epochs=2, checkpoint_every=1), data, tmp_path)
+    poisoned = data.train.lattice.copy()
+    poisoned[batch_indices(0, 24, 8, 7, 1)[0, 0]] = np.nan
+    bad = replace(data, train=replace(data.train, lattice=poisoned))
+    with pytest.raises(NonFiniteLossError, match="loss of step 7 is not finite.*step 6 is kept"):
+        train(tiny(checkpoint_every=1, log_every=1, num_epochs=4), bad, tmp_path)
+    assert Checkpoints(tmp_path).latest() == good.step == 6
+
+
+def test_only_the_newest_checkpoints_are_kept(data, tmp_path):
+    train(tiny(checkpoint_every=1, log_every=1), data, tmp_path)
+    kept = sorted(int(p.name) for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit())
+    assert kept == [10, 11, 12]
+
+
+def test_no_checkpoint_is_said(tmp_path):
+    with pytest.raises(ValueError, match="no checkpoint in"):
+        load_pretrained(tmp_path / "nothing")
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_large_crystals_are_refused_by_name_or_left_out():
+    config = default_config()
+    config.infusion.num_atoms = 18
+    with pytest.raises(ValueError, match=r"num_atoms = 18: .* \(20\).*max_num_atoms = 18"):
+        load_training_data(config)
+    config.data.max_num_atoms = 6
+    loaded = load_training_data(config)
+    assert loaded.train.size == 6
+    assert loaded.num_left_out > 1000
+    assert loaded.histogram.sum() == len(loaded.train)
+
+
+def test_training_learns(setting):
+    objective, _, _ = setting
+    config = tiny(**{"optimizer.learning_rate": 3e-3})
+    optimizer = make_optimizer(config.optimizer, 300, 1)
+    state = create(objective.net.init_params(jax.random.key(0)), optimizer, jax.random.key(1))
+    batch = jax.tree.map(jnp.asarray, crystals(8))
+
+    def step(state, _):
+        return train_step(objective, optimizer, state, batch, jnp.arange(8))
+
+    _, terms = jax.jit(lambda state: jax.lax.scan(step, state, None, 300))(state)
+    assert isinstance(terms, LossTerms)
+    first, last = (np.asarray(terms.types[part]).mean() for part in (slice(20), slice(-50, None)))
+    assert last < 0.8 * first
