@@ -1,6 +1,7 @@
 """Two fake CPU devices for every test, caches of the session's own, and shared fixtures."""
 
 import os
+import tempfile
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = (
@@ -12,6 +13,11 @@ os.environ["XLA_FLAGS"] = (
 
 from collections.abc import Callable
 from pathlib import Path
+
+# Compile each program once in a run of the tests.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp(prefix="miad_jax_xla_"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
 
 import jax
 import jax.numpy as jnp

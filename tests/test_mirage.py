@@ -70,7 +70,7 @@ def test_jit_and_vmap_give_the_same(crystals):
 
 
 def test_a_crystal_that_does_not_fit_is_refused(crystals):
-    with pytest.raises(ValueError, match="crystal 1 has 3 atoms.*2 such crystals"):
+    with pytest.raises(ValueError, match=r"crystal 1 has 3 atoms.*2 such crystals"):
         infuse(KEY, crystals, 2)
 
 

@@ -217,15 +217,10 @@ def _check_finite_params(state: TrainState, checkpoints: Checkpoints) -> None:
 
 def _non_finite(what: str, step: int, checkpoints: Checkpoints) -> str:
     latest = checkpoints.latest()
-    kept = (
-        "there is no checkpoint yet"
-        if latest is None
-        else f"the checkpoint of step {latest} is kept"
-    )
+    kept = "no checkpoint yet" if latest is None else f"the checkpoint of step {latest} is kept"
     return (
-        f"the {what} of step {step} is not finite; of the checkpoints {kept}. A lower "
-        "config.optimizer.learning_rate "
-        "or config.optimizer.clip_norm = 1.0 may help"
+        f"the {what} of step {step} is not finite; {kept}. A lower config.optimizer.learning_rate, "
+        "or config.optimizer.clip_norm = 1.0, may help"
     )
 
 

@@ -83,7 +83,7 @@ def test_score_is_finite_for_every_displacement(d, t):
 
 def test_score_is_the_gradient_of_the_wrapped_normal():
     def log_density(d, sigma):
-        image = d + jnp.arange(-10, 11)
+        image = d + jnp.arange(-10.0, 11.0)
         return jax.scipy.special.logsumexp(-0.5 * (image / sigma) ** 2)
 
     for d in (0.1, -0.32, 0.77, 1.2):

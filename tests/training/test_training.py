@@ -155,9 +155,8 @@ def test_batches_are_whole_epochs_from_any_step():
 
 
 def bits(state):
-    return [
-        np.asarray(x) for x in jax.tree.leaves(replace(state, key=jax.random.key_data(state.key)))
-    ]
+    plain = replace(state, key=jax.random.key_data(state.key))
+    return [np.asarray(x) for x in jax.tree.leaves(plain)]
 
 
 def lines(workdir):
@@ -224,9 +223,12 @@ def test_a_loss_that_is_not_finite_stops_the_run(data, tmp_path):
     poisoned = data.train.lattice.copy()
     poisoned[batch_indices(0, 24, 8, 7, 1)[0, 0]] = np.nan
     bad = replace(data, train=replace(data.train, lattice=poisoned))
-    with pytest.raises(NonFiniteLossError, match="loss of step 7 is not finite.*step 6 is kept"):
+    with pytest.raises(NonFiniteLossError, match=r"loss of step 7 is not finite.*step 7 is kept"):
         train(tiny(checkpoint_every=1, log_every=1, num_epochs=4), bad, tmp_path)
-    assert Checkpoints(tmp_path).latest() == good.step == 6
+    # Steps are counted from 0: seven good ones were done, and their state is whole.
+    assert (good.step, Checkpoints(tmp_path).latest()) == (6, 7)
+    kept = Checkpoints(tmp_path).restore(good)
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(kept.params))
 
 
 def test_only_the_newest_checkpoints_are_kept(data, tmp_path):
