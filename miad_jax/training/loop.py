@@ -74,7 +74,8 @@ def train(
     objective = make_objective(config, data.train.size)
     optimizer = make_optimizer(config.optimizer, num_steps, max(num_train // config.batch_size, 1))
     params_key, train_key, validation_key = jax.random.split(jax.random.key(config.seed), 3)
-    state = create(objective.net.init_params(params_key), optimizer, train_key)
+    params = jax.jit(objective.net.init_params)(params_key)
+    state = create(params, optimizer, train_key)
     meta = {
         "config": config.to_dict(),
         "histogram": data.histogram.tolist(),

@@ -1,0 +1,152 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from miad_jax.diffusion import coords, make_diffusion
+
+SIGMA = 0.005 * 100 ** (np.arange(1000) / 999)
+
+
+@pytest.fixture(scope="module")
+def schedule():
+    return make_diffusion(corrector_gamma=1e-4).coords
+
+
+@pytest.fixture(scope="module")
+def score():
+    return jax.jit(coords.negative_score)
+
+
+def score_oracle(d, sigma, num_images=10):
+    """Ratio of the two sums, in float64; d within a cell of 0."""
+    images = np.asarray(d, np.float64)[..., None] + np.arange(-num_images, num_images + 1)
+    variance = np.float64(sigma)[..., None] ** 2
+    exponent = -(images**2) / (2 * variance)
+    weight = np.exp(exponent - exponent.max(-1, keepdims=True))
+    return (weight * images / variance).sum(-1) / weight.sum(-1)
+
+
+def test_the_score_is_that_of_the_explicit_mixture(score):
+    """Automatic differentiation of log Σ_k exp(−(d+k)²/2σ²) in float64."""
+    d = np.linspace(-0.49, 0.49, 99)
+    with jax.enable_x64():
+
+        def log_mixture(d, sigma):
+            image = jnp.arange(-10, 11)
+            return jax.nn.logsumexp(-((d + image) ** 2) / (2 * sigma**2))
+
+        gradient = jax.vmap(jax.vmap(jax.grad(log_mixture), (0, None)), (None, 0))
+        autodiff = -np.asarray(gradient(jnp.asarray(d), jnp.asarray(SIGMA[::37])))
+    np.testing.assert_allclose(
+        autodiff, score_oracle(d, SIGMA[::37, None] + 0 * d), rtol=1e-9, atol=1e-9
+    )
+    x, sigma = np.broadcast_arrays(np.float32(d), np.float32(SIGMA[::37, None]))
+    ours = score(jnp.asarray(x), jnp.asarray(sigma))
+    np.testing.assert_allclose(ours, score_oracle(x, sigma), rtol=1e-4, atol=3e-4)
+
+
+def test_the_score_equals_the_published_where_that_is_finite(golden, score):
+    g = golden("schedules")
+    x, sigma = np.meshgrid(g["score_x"], g["score_sigma"], indexing="ij")
+    ours = np.asarray(score(jnp.asarray(x), jnp.asarray(sigma)))
+    finite = np.isfinite(g["score_value"])
+    assert (~finite).sum() == 146
+    assert np.isfinite(ours).all()
+    np.testing.assert_allclose(ours[finite], g["score_value"][finite], rtol=1e-4, atol=3e-4)
+    # Where the published code divides 0 by 0, the exact value.
+    wrapped = np.float64(x) - np.round(np.float64(x))
+    np.testing.assert_allclose(
+        ours[~finite], score_oracle(wrapped, sigma)[~finite], rtol=2e-3, atol=3e-4
+    )
+
+
+@settings(max_examples=100)
+@given(st.floats(width=32, allow_nan=False, allow_infinity=False))
+def test_the_score_is_finite_everywhere(score, d):
+    sigma = jnp.asarray(SIGMA, jnp.float32)
+    value = np.asarray(score(jnp.full(1000, d, jnp.float32), sigma))
+    assert np.isfinite(value).all()
+    assert (np.abs(value) * SIGMA**2 <= 0.5 + 1e-6).all()
+
+
+@pytest.mark.parametrize("cell", [-1.0, 0.0, 1.0, 6.0])
+def test_the_score_is_finite_at_the_jump(score, cell):
+    """Half a cell away the two nearest images weigh the same, and their pulls cancel."""
+    jump = np.float32(0.5 + cell)
+    sigma = jnp.asarray(SIGMA, jnp.float32)
+    at, below, above = (
+        np.asarray(score(jnp.full(1000, d, jnp.float32), sigma))
+        for d in (jump, jump - np.float32(0.01), jump + np.float32(0.01))
+    )
+    np.testing.assert_allclose(at * SIGMA**2, 0, atol=1e-6)
+    assert np.isfinite(below).all()
+    np.testing.assert_allclose(above, -below, rtol=1e-2, atol=3e-4)
+    assert (below[:500] > 0).all(), "the negative score points away from the nearest image"
+
+
+def test_noising_wraps(schedule):
+    rng = np.random.default_rng(0)
+    clean = rng.random((3, 4, 3)).astype(np.float32)
+    noise = rng.normal(size=(3, 4, 3)).astype(np.float32)
+    t = np.array([0, 500, 999])
+    noised = coords.add_noise(schedule, jnp.asarray(clean), jnp.asarray(t), jnp.asarray(noise))
+    expected = np.float64(clean) + SIGMA[t][:, None, None] * np.float64(noise)
+    assert (expected > 1).any()
+    assert (expected < 0).any()
+    difference = np.float64(noised) - expected
+    np.testing.assert_allclose(difference, np.round(difference), atol=1e-6)
+    assert noised.min() >= 0
+    assert noised.max() < 1
+
+
+def test_the_target_is_the_score_with_unit_variance(schedule):
+    noise = np.random.default_rng(1).normal(size=(5, 4000, 3)).astype(np.float32)
+    t = np.array([0, 300, 600, 900, 999])
+    target = np.float64(coords.target(schedule, jnp.asarray(t), jnp.asarray(noise)))
+    rms = np.sqrt(np.float64(schedule.score_sq_mean)[t])[:, None, None]
+    sigma = SIGMA[t][:, None, None] + 0 * noise
+    d = sigma * noise
+    expected = score_oracle(d - np.round(d), sigma) / rms
+    np.testing.assert_allclose(target, expected, rtol=1e-3, atol=1e-3)
+    # Four standard errors, the fourth moment taken from the draws.
+    square = target.reshape(5, -1) ** 2
+    error = 4 * square.std(-1) / np.sqrt(square.shape[1])
+    assert (np.abs(square.mean(-1) - 1) < error).all()
+
+
+def test_the_steps_follow_their_formulas(schedule):
+    rng = np.random.default_rng(2)
+    start = rng.random((4, 2, 3))
+    prediction, z = rng.normal(size=(2, 4, 2, 3))
+    t = np.array([0, 1, 400, 999])
+    start, prediction, z = (jnp.asarray(x, jnp.float32) for x in (start, prediction, z))
+
+    sigma = SIGMA[t][:, None, None]
+    before = np.concatenate([[0.0], SIGMA])[t][:, None, None]  # the clean ending
+    rms = np.sqrt(np.float64(schedule.score_sq_mean)[t])[:, None, None]
+    size = 1e-4 * (sigma / 0.005) ** 2
+    spread = np.sqrt(2 * size) * (t > 0)[:, None, None]
+    expected = np.float64(start) - size * rms * np.float64(prediction) + spread * np.float64(z)
+    corrected = coords.corrector_step(schedule, start, prediction, jnp.asarray(t), z)
+    np.testing.assert_allclose(corrected, expected, rtol=1e-4, atol=1e-5)
+    assert (corrected < 0).any() or (corrected > 1).any(), "the corrector does not wrap"
+
+    gap = sigma**2 - before**2
+    expected = np.float64(start) - gap * rms * np.float64(prediction)
+    expected += np.sqrt(before**2 * gap / sigma**2) * np.float64(z)
+    stepped = coords.predictor_step(schedule, start, prediction, jnp.asarray(t), z)
+    difference = np.float64(stepped) - expected
+    np.testing.assert_allclose(difference, np.round(difference), atol=1e-5)
+    assert stepped.min() >= 0
+    assert stepped.max() < 1
+
+
+def test_the_loss_leaves_masked_atoms_out():
+    rng = np.random.default_rng(3)
+    one, two = (jnp.asarray(x, jnp.float32) for x in rng.normal(size=(2, 2, 3, 3)))
+    mask = jnp.array([[True, True, False], [False, True, False]])
+    expected = ((np.float64(one) - np.float64(two)) ** 2).mean(-1) * np.asarray(mask)
+    np.testing.assert_allclose(coords.loss(one, two, mask), expected, rtol=1e-5)

@@ -1,0 +1,160 @@
+"""What one step computes, read off its gradient: plain descent moves by exactly that."""
+
+from dataclasses import replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from miad_jax.crystal import Prediction
+from miad_jax.diffusion import LossWeights, add_noise, make_diffusion
+from miad_jax.diffusion.joint import draw_times, loss_terms
+from miad_jax.mirage import infuse
+from miad_jax.training import Objective, train_step, validation_loss
+from miad_jax.training.state import create
+
+NUM_ATOMS = 6
+COUNTS = [1, 5, 2, 2, 4, 5, 3, 5]
+DESCENT = optax.with_extra_args_support(optax.sgd(1.0))
+
+
+@pytest.fixture(scope="module")
+def objective(tiny_net):
+    return Objective(
+        net=tiny_net,
+        diffusion=make_diffusion(50),
+        num_atoms=NUM_ATOMS,
+        weights=LossWeights(lattice=0.5, coords=2.0, types=0.01),
+        chunk_size=2,
+    )
+
+
+@pytest.fixture(scope="module")
+def state(tiny_params):
+    return create(tiny_params, DESCENT, jax.random.key(1))
+
+
+@pytest.fixture(scope="module")
+def batch(random_crystals):
+    """Crystals whose halves hold unequal numbers of atoms."""
+    return random_crystals(COUNTS, 5)
+
+
+def step_on_one_device(objective, state, batch):
+    return jax.jit(partial(train_step, objective, DESCENT))(state, batch, jnp.arange(len(batch)))
+
+
+@pytest.fixture(scope="module")
+def unchunked(objective, state, batch):
+    """The loss of the whole batch at once and its gradient, without the code under test."""
+    keys = jax.random.fold_in(state.key, state.step)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(keys, jnp.arange(len(batch)))
+    infuse_keys, time_keys, noise_keys = jax.vmap(partial(jax.random.split, num=3))(keys).T
+    crystal = jax.vmap(lambda key, c: infuse(key, c, NUM_ATOMS))(infuse_keys, batch)
+    t = draw_times(objective.diffusion, time_keys, (len(batch),))
+    crystal_t, noise = add_noise(objective.diffusion, noise_keys, crystal, t)
+
+    def loss(params):
+        prediction = objective.net.denoise(params, crystal_t, objective.diffusion.times[t])
+        terms = loss_terms(objective.diffusion, prediction, crystal, crystal_t, t, noise)
+        return terms.total(objective.weights), terms
+
+    return jax.jit(jax.grad(loss, has_aux=True))(state.params)
+
+
+def check(moved, terms, state, unchunked):
+    gradient, expected = unchunked
+    found = jax.tree.map(jnp.subtract, state.params, moved.params)
+    for one, two in zip(jax.tree.leaves(found), jax.tree.leaves(gradient), strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-3, atol=1e-5 * max(np.abs(two).max(), 1))
+    for one, two in zip(jax.tree.leaves(terms), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-5)
+    assert max(np.abs(x).max() for x in jax.tree.leaves(gradient)) > 0.05
+
+
+@pytest.mark.parametrize("chunk_size", [2, 8])
+def test_the_gradient_is_that_of_the_whole_batch(objective, state, batch, unchunked, chunk_size):
+    moved, terms = step_on_one_device(replace(objective, chunk_size=chunk_size), state, batch)
+    check(moved, terms, state, unchunked)
+    assert moved.step == 1
+    np.testing.assert_array_equal(
+        jax.random.key_data(moved.key), jax.random.key_data(jax.random.key(1))
+    )
+
+
+def test_two_devices_have_the_gradient_of_one(objective, state, batch, unchunked):
+    assert jax.local_device_count() == 2
+    sharded = jax.pmap(
+        partial(train_step, objective, DESCENT, axis_name="batch"),
+        axis_name="batch",
+        in_axes=(None, 0, 0),
+    )
+    halves = jax.tree.map(lambda x: x.reshape(2, 4, *x.shape[1:]), batch)
+    both, terms = sharded(state, halves, jnp.arange(8).reshape(2, 4))
+    for device in range(2):
+        moved, its_terms = jax.tree.map(lambda x, d=device: x[d], (both, terms))
+        check(moved, its_terms, state, unchunked)
+
+
+class Watched:
+    """A network that predicts nothing and keeps the crystals it is shown."""
+
+    def __init__(self):
+        self.frac_coords = []
+
+    def denoise(self, params, crystal, time):
+        jax.debug.callback(lambda x: self.frac_coords.append(np.asarray(x)), crystal.frac_coords)
+        return Prediction(
+            params * crystal.lattice, params * crystal.frac_coords, jnp.zeros((2, NUM_ATOMS, 100))
+        )
+
+
+def shown(placement, crystals, steps):
+    """The coordinates the network is shown at some steps, noised by σ = 0.005 only."""
+    watched = Watched()
+    objective = Objective(watched, make_diffusion(1), NUM_ATOMS, placement, chunk_size=2)
+    state = create(jnp.float32(1), DESCENT, jax.random.key(1))
+    run = jax.jit(partial(train_step, objective, DESCENT))
+    for step in steps:
+        run(replace(state, step=jnp.int32(step)), crystals, jnp.arange(len(crystals)))
+        jax.effects_barrier()
+    assert len(watched.frac_coords) == len(steps)
+    return watched.frac_coords
+
+
+def test_mirage_atoms_stand_elsewhere_at_every_step(random_crystals, same_coords):
+    crystals = random_crystals([3], 5)[jnp.array([0, 0])]  # one crystal, twice in the batch
+    first, again, second = shown("uniform", crystals, (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    for frac_coords in (first, second):
+        same_coords(frac_coords[:, :3], crystals.frac_coords[:, :3], atol=0.04)
+    for one, two in ((first[0], first[1]), (first[0], second[0]), (first[1], second[1])):
+        apart = one[3:] - two[3:]
+        assert np.abs(apart - np.round(apart)).max(-1).min() > 0.05
+
+
+def test_placement_at_the_centre(random_crystals, same_coords):
+    (frac_coords,) = shown("center", random_crystals([3, 1], 5), (0,))
+    same_coords(frac_coords[:, 4:], frac_coords[:, 3:4].repeat(2, 1), atol=0.06)
+    same_coords(frac_coords[1, 1:], frac_coords[1, :1].repeat(5, 0), atol=0.06)
+
+
+def test_validation_adds_up_over_crystals(objective, tiny_params, random_crystals):
+    """Each crystal has a key of its index: a longer set only adds to a shorter one."""
+    crystals, key = random_crystals([2, 5, 3, 1, 4], 5), jax.random.key(9)
+
+    @jax.jit
+    def losses(crystals):
+        return validation_loss(objective, tiny_params, crystals, key)
+
+    four, five = losses(crystals[:4]), losses(crystals)
+    changed = losses(crystals[jnp.array([0, 1, 2, 3, 0])])
+    assert (five.num_crystals, five.num_coords, five.num_atoms) == (5, 15, 30)
+    last = jax.tree.map(jnp.subtract, five, four)
+    assert (last.num_crystals, last.num_coords, last.num_atoms) == (1, 4, 6)
+    for name in ("lattice_sum", "coords_sum", "types_sum"):
+        assert getattr(last, name) > 0
+    assert abs(changed.coords_sum - five.coords_sum) > 1e-3
