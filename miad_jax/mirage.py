@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from miad_jax.crystal import MIRAGE, Crystal, real_atom_mask
+from miad_jax.crystal import MIRAGE, Crystal, real_atom_mask, wrap
 
 Placement = Literal["uniform", "center"]
 
@@ -121,4 +121,4 @@ def _circular_mean(crystal: Crystal) -> Float[Array, "*batch 1 3"]:
     weight = crystal.mask[..., None].astype(angle.dtype)
     sine = (weight * jnp.sin(angle)).sum(-2, keepdims=True)
     cosine = (weight * jnp.cos(angle)).sum(-2, keepdims=True)
-    return jnp.mod(jnp.arctan2(sine, cosine) / (2 * jnp.pi), 1)
+    return wrap(jnp.arctan2(sine, cosine) / (2 * jnp.pi))
