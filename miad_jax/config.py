@@ -92,11 +92,15 @@ def load_config(saved: dict[str, Any]) -> ConfigDict:
         config.update(saved)
     except (KeyError, AttributeError, TypeError) as error:
         raise ValueError(f"the saved configuration does not fit this version: {error}") from error
-    return validate(config)
+    return validate(config, num_devices=1)
 
 
-def validate(config: ConfigDict) -> ConfigDict:
+def validate(config: ConfigDict, *, num_devices: int | None = None) -> ConfigDict:
     """Refuse impossible values; return the configuration as it is.
+
+    Args:
+        config: The configuration.
+        num_devices: Devices that share a batch; None for all that are here.
 
     Raises:
         ValueError: Naming every field that is wrong, what was found and what is allowed.
@@ -136,7 +140,7 @@ def validate(config: ConfigDict) -> ConfigDict:
     choose("diffusion.ending", get_args(Ending))
     choose("network.dtype", tuple(DTYPES))
     choose("optimizer.schedule", SCHEDULES)
-    devices = jax.local_device_count()
+    devices = num_devices or jax.local_device_count()
     if config.batch_size % devices:
         problems.append(
             f"config.batch_size is {config.batch_size}; allowed: a multiple of the "

@@ -233,7 +233,6 @@ def test_saved_config_that_does_not_fit_is_refused():
         load_config(default_config().to_dict() | {"seed": -3})
 
 
-@pytest.mark.xfail(strict=True, reason="load_config checks the batch size of training")
 def test_saved_config_of_another_number_of_devices_comes_back():
     """A run of one device can be sampled from on two."""
     assert load_config(default_config().to_dict() | {"batch_size": 5}).batch_size == 5

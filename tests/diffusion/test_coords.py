@@ -35,7 +35,7 @@ def test_the_score_is_that_of_the_explicit_mixture(score):
     with jax.enable_x64():
 
         def log_mixture(d, sigma):
-            image = jnp.arange(-10, 11)
+            image = jnp.arange(-10.0, 11.0)
             return jax.nn.logsumexp(-((d + image) ** 2) / (2 * sigma**2))
 
         gradient = jax.vmap(jax.vmap(jax.grad(log_mixture), (0, None)), (None, 0))

@@ -161,9 +161,11 @@ def test_the_first_row_takes_the_mode(schedule):
     logits = jnp.asarray(rng.normal(size=(2, 30, K)), jnp.float32)
     types_t = jnp.asarray(rng.integers(0, K, (2, 30)), jnp.int32)
     uniform = jnp.asarray(rng.random((2, 30)), jnp.float32)
-    drawn = types.reverse_step(schedule, types_t, logits, jnp.array([0, 1]), uniform)
-    probs = types.posterior(schedule, types_t, jax.nn.softmax(logits), jnp.array([0, 0]))
+    rows = jnp.array([0, 500])
+    drawn = types.reverse_step(schedule, types_t, logits, rows, uniform)
+    probs = types.posterior(schedule, types_t, jax.nn.softmax(logits), rows)
     np.testing.assert_array_equal(drawn[0], probs[0].argmax(-1))
+    np.testing.assert_array_equal(probs[0].argmax(-1), logits[0].argmax(-1))
     assert (drawn[1] != probs[1].argmax(-1)).any(), "the other rows draw"
 
 
