@@ -115,7 +115,6 @@ def test_the_center_leaves_padding_out(crystals, infuse_center):
     )
 
 
-@pytest.mark.xfail(strict=True, reason="jnp.mod rounds -1e-9 to 1: the center needs crystal.wrap")
 def test_a_center_just_below_zero_stays_in_the_cell():
     assert (center_of([-1e-9] * 3) < 1).all()
 
