@@ -7,6 +7,7 @@ batch: `crystals[3]` is the fourth crystal, `crystals[:8]` the first eight.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +49,10 @@ class Crystal:
         if not self.batch_shape:
             raise IndexError("this Crystal has no batch dimension to index; its lattice is [3, 3]")
         return jax.tree.map(lambda x: x[index], self)
+
+    def __iter__(self) -> Iterator[Crystal]:
+        """The crystals of the leading batch dimension, one after the other."""
+        return (self[i] for i in range(len(self)))
 
     def __len__(self) -> int:
         """Size of the leading batch dimension."""
