@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict, config_dict
 
-from miad_jax.diffusion.joint import Diffusion, LossWeights, make_diffusion
+from miad_jax.diffusion.joint import Diffusion, make_diffusion
+from miad_jax.diffusion.losses import LossWeights
 from miad_jax.diffusion.schedules import Ending
 from miad_jax.mirage import Placement
 from miad_jax.network import CSPNet

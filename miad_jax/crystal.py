@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 MIRAGE = 0
@@ -48,6 +49,9 @@ class Crystal:
         """Index the batch dimensions."""
         if not self.batch_shape:
             raise IndexError("this Crystal has no batch dimension to index; its lattice is [3, 3]")
+        if isinstance(index, int | np.integer) and not -len(self) <= index < len(self):
+            # JAX would clamp the index and return the last crystal.
+            raise IndexError(f"index {index} is out of range: there are {len(self)} crystals")
         return jax.tree.map(lambda x: x[index], self)
 
     def __iter__(self) -> Iterator[Crystal]:

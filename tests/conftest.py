@@ -14,8 +14,10 @@ os.environ["XLA_FLAGS"] = (
 from collections.abc import Callable
 from pathlib import Path
 
-# Compile each program once in a run of the tests.
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp(prefix="miad_jax_xla_"))
+# Compile each program once in a run of the tests: workers inherit the folder of the first process.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    compiled = tempfile.TemporaryDirectory(prefix="miad_jax_xla_", ignore_cleanup_errors=True)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = compiled.name
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
 

@@ -36,6 +36,14 @@ def test_a_loop_over_a_batch_ends(random_crystals):
     assert [int(crystal.num_atoms) for crystal in first_ten] == [4, 2, 3]
 
 
+@pytest.mark.parametrize("index", [3, -4, np.int32(99)])
+def test_an_index_beyond_the_batch_is_an_error(random_crystals, index):
+    crystals = random_crystals([4, 2, 3], 4)
+    assert crystals[-1].num_atoms == 3
+    with pytest.raises(IndexError, match=rf"index {index} is out of range: there are 3 crystals"):
+        crystals[index]
+
+
 def test_one_crystal_has_no_batch(random_crystals):
     one = random_crystals([2], 2)[0]
     with pytest.raises(IndexError, match=r"no batch dimension to index; its lattice is \[3, 3\]"):

@@ -14,10 +14,7 @@ batches, and made again when there are more.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import math
 import os
 import re
 import zipfile
@@ -31,7 +28,8 @@ from jaxtyping import Int, Shaped
 
 from miad_jax.crystal import Crystal
 from miad_jax.data.files import is_partial, write_atomically
-from miad_jax.data.structures import to_atoms, to_structures
+from miad_jax.data.formats import csv_text, extxyz_text, npz_bytes, plain_formula
+from miad_jax.data.structures import to_structures
 from miad_jax.mirage import reduce
 
 FORMAT = "miad_jax samples 1"
@@ -153,7 +151,7 @@ class SampleDirectory:
         arrays = {name: np.asarray(getattr(crystals, name)) for name in _ARRAYS}
         arrays["rows"] = np.array([json.dumps(dict(row), ensure_ascii=False) for row in rows])
         name = f"{first_index:06d}-{last_index:06d}.npz"
-        write_atomically(self.path / "batches" / name, _npz(arrays | extra))
+        write_atomically(self.path / "batches" / name, npz_bytes(arrays | extra))
 
     def read(self) -> Samples:
         """Read all samples that are on disk, whatever batches they came in.
@@ -198,14 +196,14 @@ class SampleDirectory:
         crystals = reduce(samples.crystals[good]) if good else []
         rows = [samples.rows[i] for i in good]
         for crystal, row in zip(crystals, rows, strict=True):
-            path = self.path / "cif" / f"{row['index']:06d}_{_plain_formula(row['formula'])}.cif"
+            path = self.path / "cif" / f"{row['index']:06d}_{plain_formula(row['formula'])}.cif"
             if not path.exists():
                 write_atomically(path, to_structures([crystal])[0].to(fmt="cif"))
-        write_atomically(self.path / "samples.extxyz", _extxyz(crystals, rows))
-        write_atomically(self.path / "samples.csv", _csv(samples.rows))
+        write_atomically(self.path / "samples.extxyz", extxyz_text(crystals, rows))
+        write_atomically(self.path / "samples.csv", csv_text(samples.rows))
         arrays = {name: getattr(samples.crystals, name) for name in _ARRAYS}
         arrays |= {"index": samples.index, **samples.extra}
-        write_atomically(self.path / "samples.npz", _npz(arrays))
+        write_atomically(self.path / "samples.npz", npz_bytes(arrays))
         return samples
 
     def _batches(self) -> Iterator[tuple[int, int, Path]]:
@@ -252,13 +250,6 @@ def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _npz(arrays: Mapping[str, Any]) -> bytes:
-    """A compressed npz; equal arrays give equal bytes."""
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    return buffer.getvalue()
-
-
 def _load(path: Path, num: int) -> dict[str, np.ndarray]:
     """Read a batch file; every array has `num` rows."""
     try:
@@ -292,36 +283,3 @@ def _join_extra(name: str, batches: Sequence[Mapping[str, np.ndarray]]) -> np.nd
             for batch in batches
         ]
     )
-
-
-def _plain_formula(formula: str) -> str:
-    """A reduced formula for file names, without brackets: "Na4 Cl4" is NaCl."""
-    parts = [(symbol, int(count)) for symbol, count in re.findall(r"([A-Z][a-z]?)(\d+)", formula)]
-    divisor = math.gcd(*(count for _, count in parts))
-    return "".join(s + (str(n // divisor) if n > divisor else "") for s, n in parts)
-
-
-def _extxyz(crystals: Sequence[Crystal], rows: Sequence[Mapping[str, Any]]) -> str:
-    """All crystals as one extxyz text, each with its `index`."""
-    from ase.io import write
-
-    if not crystals:
-        return ""
-    frames = to_atoms(crystals)
-    for atoms, row in zip(frames, rows, strict=True):
-        atoms.info["index"] = row["index"]
-    buffer = io.StringIO()
-    write(buffer, frames, format="extxyz")
-    return buffer.getvalue()
-
-
-def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """A table with a column for every key, numbers to six digits, empty where None."""
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(columns)
-    for row in rows:
-        values = (row.get(name) for name in columns)
-        writer.writerow([f"{x:.6g}" if isinstance(x, float) else x for x in values])
-    return buffer.getvalue()

@@ -8,14 +8,13 @@ from miad_jax.diffusion import coords, joint, lattice, schedules, types
 from miad_jax.diffusion.joint import (
     Denoise,
     Diffusion,
-    LossTerms,
-    LossWeights,
     Noise,
     add_noise,
     loss,
     make_diffusion,
     reverse_step,
 )
+from miad_jax.diffusion.losses import LossTerms, LossWeights
 
 __all__ = [
     "Denoise",

@@ -20,6 +20,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from miad_jax.crystal import NUM_TYPES, Crystal, Prediction, real_atom_mask
 from miad_jax.diffusion import coords, lattice, types
+from miad_jax.diffusion.losses import LossTerms, LossWeights
 from miad_jax.diffusion.schedules import (
     CoordsSchedule,
     Ending,
@@ -97,75 +98,6 @@ class ReverseNoise:
     corrector: Float[Array, "*batch atoms 3"]
     predictor: Float[Array, "*batch atoms 3"]
     types: Float[Array, "*batch atoms"]
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class LossWeights:
-    """Weights of the three losses in their sum; all 1 in MiAD.
-
-    Example:
-        >>> miad_jax.LossWeights(types=0.5)
-        LossWeights(lattice=1.0, coords=1.0, types=0.5)
-    """
-
-    lattice: float = 1.0
-    coords: float = 1.0
-    types: float = 1.0
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class LossTerms:
-    """The three losses as sums and counts, so that parts of a batch add up to the whole.
-
-    Attributes:
-        lattice_sum: Sum of the lattice loss over crystals.
-        coords_sum: Sum of the coordinate loss over the atoms that count.
-        types_sum: Sum of the type loss over atoms.
-        num_crystals: Number of crystals.
-        num_coords: Number of atoms in the coordinate loss: the real ones of the clean crystal.
-        num_atoms: Number of atoms, mirage atoms included, padding not.
-
-    Example:
-        >>> half = miad_jax.LossTerms(*map(jnp.float32, (4, 6, 8, 2, 3, 4)))
-        >>> float((half + half).coords), float(half.total(miad_jax.LossWeights()))
-        (2.0, 6.0)
-    """
-
-    lattice_sum: Float[Array, "*steps"]
-    coords_sum: Float[Array, "*steps"]
-    types_sum: Float[Array, "*steps"]
-    num_crystals: Float[Array, "*steps"]
-    num_coords: Float[Array, "*steps"]
-    num_atoms: Float[Array, "*steps"]
-
-    def __add__(self, other: LossTerms) -> LossTerms:
-        """The terms of two parts of a batch together."""
-        return jax.tree.map(jnp.add, self, other)
-
-    @property
-    def lattice(self) -> Float[Array, "*steps"]:
-        """Mean over crystals."""
-        return self.lattice_sum / self.num_crystals
-
-    @property
-    def coords(self) -> Float[Array, "*steps"]:
-        """Mean over the real atoms of the batch."""
-        return self.coords_sum / self.num_coords
-
-    @property
-    def types(self) -> Float[Array, "*steps"]:
-        """Mean over atoms."""
-        return self.types_sum / self.num_atoms
-
-    def total(self, weights: LossWeights) -> Float[Array, "*steps"]:
-        """L = w_L L_lattice + w_F L_coords + w_A L_types."""
-        return (
-            weights.lattice * self.lattice
-            + weights.coords * self.coords
-            + weights.types * self.types
-        )
 
 
 def make_diffusion(
@@ -319,6 +251,7 @@ def add_noise(
         >>> noised.lattice.shape == noise.lattice.shape == crystals.lattice.shape
         True
     """
+    crystal_0 = jax.tree.map(jnp.asarray, crystal_0)
     noise = draw_noise(key, crystal_0)
     return noised(diffusion, crystal_0, jnp.asarray(t), noise), noise
 

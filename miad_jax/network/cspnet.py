@@ -67,7 +67,8 @@ class CSPNet(nn.Module):
         h = (h + topology.spread(time)).astype(jnp.float32)
 
         gram = jnp.einsum("bij,bkj->bik", lattice, lattice).reshape(-1, 9)
-        difference = topology.differences(graph.nodes["frac_coords"])
+        # Whatever stands in padding, NaN included, must not reach a gradient.
+        difference = topology.differences(jnp.where(mask, graph.nodes["frac_coords"], 0))
         sine, cosine = fourier_features(difference, self.num_freqs)
         waves = sine.astype(dtype), cosine.astype(dtype)
         for k in range(self.num_layers):

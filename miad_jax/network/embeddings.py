@@ -51,7 +51,7 @@ def mirror_pairs(
     even: Float[Array, "batch pairs width"],
     odd: Float[Array, "batch pairs width"],
     diagonal: Float[Array, " width"],
-) -> Float[Array, "batch atoms*atoms width"]:
+) -> Float[Array, "batch edges width"]:
     """Spread pairs i < j over all edges: E_ij = even + odd, E_ji = even − odd, E_ii = diagonal.
 
     Edges come in row-major order, E_ij at i · N + j. Both directions are gathers of whole rows:

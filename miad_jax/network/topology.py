@@ -6,7 +6,7 @@ needs no gather and no scatter; the listed one runs jraph's segment operations.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax.numpy as jnp
 import jraph
@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 from miad_jax.network.embeddings import mirror_pairs, pair_differences
 
 
+@runtime_checkable
 class Topology(Protocol):
     """What the network asks of a graph's connections."""
 
@@ -58,7 +59,7 @@ class Dense:
         self.num_crystals = graph.n_node.shape[0]
         self.mask = graph.nodes["mask"].reshape(self.num_crystals, -1)
         self.size = self.mask.shape[1]
-        self.count = jnp.maximum(self.mask.sum(1), 1)
+        self.count = jnp.maximum(self.mask.sum(1), 1).astype(jnp.float32)
 
     def differences(self, frac_coords):
         """Differences of pairs i < j alone: their mirror images follow by symmetry."""
@@ -83,8 +84,7 @@ class Dense:
 
     def mean(self, messages):
         """Masked mean over columns."""
-        mask = self.mask[:, None, :, None].astype(messages.dtype)
-        total = (messages * mask).sum(2).reshape(self.num_crystals, self.size, -1)
+        total = jnp.where(self.mask[:, None, :, None], messages, 0).sum(2)
         return (total / self.count[:, None, None].astype(messages.dtype)).reshape(
             -1, messages.shape[-1]
         )

@@ -14,10 +14,11 @@ from typing import Any
 
 import jax
 import numpy as np
+from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from miad_jax.config import diffusion_from, loss_weights_from, network_from
-from miad_jax.diffusion.joint import LossTerms
+from miad_jax.diffusion.losses import LossTerms
 from miad_jax.network import crystals_per_chunk
 from miad_jax.training.checkpoint import Checkpoints
 from miad_jax.training.dataset import TrainingData
@@ -227,7 +228,7 @@ def _non_finite(what: str, step: int, checkpoints: Checkpoints) -> str:
 
 def _check_same_run(saved: dict[str, Any], meta: dict[str, Any], workdir: Path) -> None:
     """Refuse to continue a run of another configuration or other data."""
-    old, new = (_flatten(m["config"]) for m in (saved, meta))
+    old, new = (flatten_dict(m["config"], sep=".") for m in (saved, meta))
     differing = [
         f"config.{name} was {old.get(name)!r}, is {new.get(name)!r}"
         for name in sorted(old.keys() | new.keys())
@@ -239,13 +240,3 @@ def _check_same_run(saved: dict[str, Any], meta: dict[str, Any], workdir: Path) 
         raise ValueError(
             f"{workdir} holds another run ({'; '.join(differing)}): choose a new --workdir"
         )
-
-
-def _flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in config.items():
-        if isinstance(value, dict):
-            flat |= _flatten(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat

@@ -14,7 +14,7 @@ import optax
 from jaxtyping import Array, Int, PRNGKeyArray
 
 from miad_jax.crystal import Crystal
-from miad_jax.diffusion.joint import LossTerms
+from miad_jax.diffusion.losses import LossTerms
 from miad_jax.training.state import TrainState
 from miad_jax.training.step import Objective, train_step, validation_loss
 

@@ -18,13 +18,12 @@ from jaxtyping import Array, Bool, Int, PRNGKeyArray
 from miad_jax.crystal import Crystal
 from miad_jax.diffusion.joint import (
     Diffusion,
-    LossTerms,
-    LossWeights,
     add_noise,
     draw_times,
     loss_counts,
     loss_terms,
 )
+from miad_jax.diffusion.losses import LossTerms, LossWeights
 from miad_jax.mirage import Placement, infuse
 from miad_jax.network import CSPNet
 from miad_jax.training.state import TrainState, update_average

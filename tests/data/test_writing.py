@@ -9,6 +9,7 @@ from pymatgen.core import Structure
 
 from miad_jax.crystal import Crystal
 from miad_jax.data import writing
+from miad_jax.data.formats import plain_formula
 from miad_jax.data.writing import SampleDirectory
 from miad_jax.evaluation.describe import MIRAGE_ATOM, NO_ATOM, NOT_FINITE, describe_all
 
@@ -299,9 +300,9 @@ def test_failed_samples_of_the_baseline_get_no_cif(tmp_path):
 
 
 def test_file_names_have_reduced_formulas_without_brackets():
-    assert writing._plain_formula("Ca2 H4 O4") == "CaH2O2"
-    assert writing._plain_formula("Li6 Fe4 P6 O24") == "Li3Fe2P3O12"
-    assert writing._plain_formula("O2") == "O"
+    assert plain_formula("Ca2 H4 O4") == "CaH2O2"
+    assert plain_formula("Li6 Fe4 P6 O24") == "Li3Fe2P3O12"
+    assert plain_formula("O2") == "O"
 
 
 def test_bad_batches_are_refused(tmp_path):

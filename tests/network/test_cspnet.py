@@ -1,3 +1,4 @@
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -290,6 +291,25 @@ def test_odd_crystals(tiny_net, tiny_params, random_crystals):
 
     finite = jax.jit(jax.grad(lambda p: tiny_net.denoise(p, crystals, TIME).types.sum()))
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(finite(tiny_params)))
+
+
+def test_nan_in_padding_reaches_neither_outputs_nor_gradients(
+    tiny_net, tiny_params, random_crystals
+):
+    crystals = random_crystals([5, 1, 3], 5, seed=3)
+    hidden = crystals.mask[..., None]
+    poisoned = replace(crystals, frac_coords=jnp.where(hidden, crystals.frac_coords, jnp.nan))
+
+    @jax.jit
+    @jax.value_and_grad
+    def total(params, crystals):
+        prediction = tiny_net.denoise(params, crystals, TIME)
+        return sum(jnp.square(x).sum() for x in jax.tree.leaves(prediction))
+
+    jax.tree.map(
+        np.testing.assert_array_equal, total(tiny_params, poisoned), total(tiny_params, crystals)
+    )
+    assert np.isfinite(total(tiny_params, poisoned)[0])
 
 
 def test_the_time_matters(tiny_net, tiny_params, crystals):

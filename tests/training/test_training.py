@@ -11,7 +11,7 @@ import pytest
 
 from miad_jax.config import default_config, validate
 from miad_jax.crystal import Crystal
-from miad_jax.diffusion.joint import LossTerms
+from miad_jax.diffusion import LossTerms
 from miad_jax.pretrained import load_pretrained
 from miad_jax.training import (
     Checkpoints,
@@ -119,7 +119,7 @@ def test_every_step_draws_anew(setting):
 
 def test_validation_is_the_same_at_every_call_and_for_every_chunk(setting):
     objective, _, state = setting
-    key, validation = jax.random.key(5), crystals(7)
+    key, validation = jax.random.key(5), jax.tree.map(jnp.asarray, crystals(7))
     first = validation_loss(objective, state.params, validation, key)
     assert first.num_crystals == 7
     assert first.num_atoms == 7 * 5

@@ -1,0 +1,55 @@
+"""What the files of a sample folder hold: npz, extxyz and CSV, from crystals and rows."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from miad_jax.crystal import Crystal
+from miad_jax.data.structures import to_atoms
+
+
+def npz_bytes(arrays: Mapping[str, Any]) -> bytes:
+    """A compressed npz; equal arrays give equal bytes."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def plain_formula(formula: str) -> str:
+    """A reduced formula for file names, without brackets: "Na4 Cl4" is NaCl."""
+    parts = [(symbol, int(count)) for symbol, count in re.findall(r"([A-Z][a-z]?)(\d+)", formula)]
+    divisor = math.gcd(*(count for _, count in parts))
+    return "".join(s + (str(n // divisor) if n > divisor else "") for s, n in parts)
+
+
+def extxyz_text(crystals: Sequence[Crystal], rows: Sequence[Mapping[str, Any]]) -> str:
+    """All crystals as one extxyz text, each with its `index`."""
+    from ase.io import write
+
+    if not crystals:
+        return ""
+    frames = to_atoms(crystals)
+    for atoms, row in zip(frames, rows, strict=True):
+        atoms.info["index"] = row["index"]
+    buffer = io.StringIO()
+    write(buffer, frames, format="extxyz")
+    return buffer.getvalue()
+
+
+def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A table with a column for every key, numbers to six digits, empty where None."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(columns)
+    for row in rows:
+        values = (row.get(name) for name in columns)
+        writer.writerow([f"{x:.6g}" if isinstance(x, float) else x for x in values])
+    return buffer.getvalue()
