@@ -80,35 +80,6 @@ def close(one, two, rtol=1e-4, atol=1e-5):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=rtol, atol=atol), one, two)
 
 
-def test_two_devices_give_the_numbers_of_one(setting):
-    objective, optimizer, state = setting
-    batch = crystals(8)
-    alone, terms = one_step(objective, optimizer, state, batch)
-    assert jax.local_device_count() == 2
-    sharded = jax.pmap(
-        partial(train_step, objective, optimizer, axis_name="batch"),
-        axis_name="batch",
-        in_axes=(None, 0, 0),
-    )
-    halves = jax.tree.map(lambda x: x.reshape(2, 4, *x.shape[1:]), batch)
-    together, both_terms = sharded(state, halves, jnp.arange(8).reshape(2, 4))
-    for device in range(2):
-        pick = partial(jax.tree.map, lambda x, d=device: x[d])
-        close(pick(both_terms), terms)
-        # Adam divides by the gradient's size: parameters of tiny gradients are left out.
-        close(pick(together.params), alone.params, atol=2e-4)
-        close(pick(together.step), alone.step)
-
-
-@pytest.mark.parametrize("chunk_size", [1, 2, 8])
-def test_chunks_change_nothing(setting, chunk_size):
-    objective, optimizer, state = setting
-    batch = crystals(8)
-    _, expected = one_step(replace(objective, chunk_size=4), optimizer, state, batch)
-    _, terms = one_step(replace(objective, chunk_size=chunk_size), optimizer, state, batch)
-    close(terms, expected)
-
-
 def test_every_step_draws_anew(setting):
     objective, optimizer, state = setting
     still = replace(state, step=state.step + 1)
