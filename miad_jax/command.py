@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -23,9 +24,8 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
     Args:
         main: Takes the command line with the program's name, returns the exit code.
     """
-    cache = default_cache_dir() / "xla"
-    jax.config.update("jax_compilation_cache_dir", str(cache))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        jax.config.update("jax_compilation_cache_dir", str(default_cache_dir() / "xla"))
     try:
         sys.exit(main(sys.argv))
     except (ValueError, FloatingPointError) as error:

@@ -35,10 +35,14 @@ class Checkpoints:
         """Step of the newest checkpoint, None if there is none."""
         if not self.directory.is_dir():
             return None
+        self.wait()
         return self._open().latest_step()
 
     def save(self, state: TrainState, meta: dict[str, Any]) -> None:
-        """Write a checkpoint of this step, unless there is one; it appears whole or not at all."""
+        """Begin to write a checkpoint of this step, unless there is one; training may go on.
+
+        It appears whole or not at all; `wait` returns when it is there.
+        """
         step = int(state.step)
         if self.latest() == step:
             return
@@ -51,7 +55,11 @@ class Checkpoints:
                 meta=ocp.args.JsonSave(meta),
             ),
         )
-        manager.wait_until_finished()
+
+    def wait(self) -> None:
+        """Wait until the last checkpoint is on disk."""
+        if self._manager is not None:
+            self._manager.wait_until_finished()
 
     def restore(self, like: TrainState) -> TrainState:
         """The newest state, exactly as it was saved.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -102,36 +103,64 @@ def train(
     length = steps_per_dispatch(config, objective, data.train.size)
 
     step = int(state.step)
-    ended = step >= num_steps
     metrics: Metrics = {}
     window = _Window()
-    while not ended:
-        count = length if num_steps - step >= length else 1
-        terms = run.advance(step, count)
-        _check_finite(terms.total(objective.weights), step, checkpoints)
+
+    def settle(dispatch: _Dispatch, *, last: bool = False) -> None:
+        """Wait for a dispatch; check, log and report it."""
+        terms = jax.tree.map(np.asarray, dispatch.terms)
+        _check_finite(terms.total(objective.weights), dispatch.before, checkpoints)
         window.add(terms)
-        before, step = step, step + count
+        if last or dispatch.passes(config.log_every):
+            epoch = dispatch.after * config.batch_size / num_train
+            metrics.update(window.close(objective), epoch=epoch)
+            _append(metrics_file, {"step": dispatch.after, **metrics})
+        report(dispatch.after, num_steps, metrics)
+
+    running: _Dispatch | None = None
+    while step < num_steps:
+        count = length if num_steps - step >= length else 1
+        previous = running
+        running = _Dispatch(step, step + count, run.advance(step, count))
+        step += count
+        if previous is not None:  # settled while the device is at work on the next
+            settle(previous)
         out_of_time = config.max_minutes is not None and (
             time.monotonic() - started > 60 * config.max_minutes
         )
         ended = step >= num_steps or out_of_time or should_stop()
-
-        def due(every: int, before: int = before, step: int = step, ended: bool = ended) -> bool:
-            return ended or step // every > before // every
-
-        if due(config.log_every):
-            metrics |= window.close(objective) | {"epoch": step * config.batch_size / num_train}
-            _append(metrics_file, {"step": step, **metrics})
-        if due(config.validate_every):
-            found = _means(run.validate(), objective, "validation_")
-            metrics |= found
-            _append(metrics_file, {"step": step, **found})
-        if due(config.checkpoint_every):
-            state = run.state()
-            _check_finite_params(state, checkpoints)
-            checkpoints.save(state, meta)
-        report(step, num_steps, metrics)
+        validates = ended or running.passes(config.validate_every)
+        saves = ended or running.passes(config.checkpoint_every)
+        if validates or saves:
+            settle(running, last=ended)
+            if validates:
+                found = _means(run.validate(), objective, "validation_")
+                metrics.update(found)
+                _append(metrics_file, {"step": step, **found})
+            if saves:
+                state = run.state()
+                _check_finite_params(state, checkpoints)
+                checkpoints.save(state, meta)
+            if validates:
+                report(step, num_steps, metrics)
+            running = None
+        if ended:
+            break
+    checkpoints.wait()
     return run.state()
+
+
+@dataclass(frozen=True)
+class _Dispatch:
+    """Steps that the device has been told to do, and their losses, which may still be on it."""
+
+    before: int
+    after: int
+    terms: LossTerms
+
+    def passes(self, every: int) -> bool:
+        """Whether a multiple of `every` lies in it."""
+        return self.after // every > self.before // every
 
 
 def make_objective(config: ConfigDict, size: int) -> Objective:

@@ -67,11 +67,11 @@ class ShardedTraining:
         )
 
     def advance(self, step: int, count: int) -> LossTerms:
-        """Do `count` steps from `step` on; returns the terms of each, on the host."""
+        """Start `count` steps from `step` on; their terms come without waiting for them."""
         index = batch_indices(self.seed, self.num_train, self.batch_size, step, count)
         index = index.reshape(count, self.num_devices, -1).swapaxes(0, 1)
         self._state, terms = self._many_steps(self._state, self._train, index, self._slots)
-        return jax.tree.map(lambda x: np.asarray(x[0]), terms)
+        return jax.tree.map(lambda x: x[0], terms)
 
     def validate(self) -> LossTerms:
         """Losses of the averaged parameters on the validation crystals."""

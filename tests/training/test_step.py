@@ -1,5 +1,8 @@
 """What one step computes, read off its gradient: plain descent moves by exactly that."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from functools import partial
 
@@ -158,3 +161,56 @@ def test_validation_adds_up_over_crystals(objective, tiny_params, random_crystal
     for name in ("lattice_sum", "coords_sum", "types_sum"):
         assert getattr(last, name) > 0
     assert abs(changed.coords_sum - five.coords_sum) > 1e-3
+
+
+ON_MORE_DEVICES = """
+import re, sys
+from functools import partial
+import jax, jax.numpy as jnp, numpy as np, optax
+from miad_jax import CSPNet, Crystal, make_diffusion
+from miad_jax.training import Objective, train_step
+from miad_jax.training.state import create
+
+rng = np.random.default_rng(0)
+mask = jnp.arange(5) < jnp.array([1, 5, 2, 2, 4, 5, 3, 5])[:, None]
+lattice = jnp.asarray(4 * np.eye(3) + rng.normal(size=(8, 3, 3)), jnp.float32)
+types = jnp.asarray(rng.integers(1, 99, (8, 5)) * mask, jnp.int32)
+batch = Crystal(lattice, jnp.asarray(rng.random((8, 5, 3)), jnp.float32), types, mask)
+net = CSPNet(hidden_dim=16, num_layers=2, num_freqs=4, time_dim=8)
+objective = Objective(net, make_diffusion(50), 6, chunk_size=1)
+optimizer = optax.with_extra_args_support(optax.adam(1e-3))
+params = jax.jit(net.init_params)(jax.random.key(0))
+state = create(params, optimizer, jax.random.key(1))
+for num in (1, 2, 4):
+    step = jax.pmap(
+        partial(train_step, objective, optimizer, axis_name="batch"),
+        axis_name="batch", in_axes=(None, 0, 0), devices=jax.devices()[:num],
+    )
+    shards = jax.tree.map(lambda x: x.reshape(num, -1, *x.shape[1:]), (batch, jnp.arange(8)))
+    program = step.lower(state, *shards).compile()
+    text = program.as_text()
+    shapes = re.findall(r"= (.*?) all-reduce(?:-start)?[(]", text)
+    terms = jax.tree.map(lambda x: float(x[0]), program(state, *shards)[1])
+    sizes = sorted(len(re.findall(r"f32", shape)) for shape in shapes)
+    print(terms.lattice, terms.coords, terms.types, *sizes)
+"""
+
+
+def test_four_devices_have_the_losses_of_one_and_two_collectives_a_step():
+    """One collective for the three counts, and one for all gradients and losses."""
+    environment = {
+        **os.environ,
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", ON_MORE_DEVICES], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    one, two, four = (np.array(line.split(), float) for line in done.stdout.splitlines())
+    np.testing.assert_allclose(two[:3], one[:3], rtol=1e-5)
+    np.testing.assert_allclose(four[:3], one[:3], rtol=1e-5)
+    for numbers in (two, four):
+        counts, gradients_and_losses = numbers[3:]
+        assert counts == 3
+        assert gradients_and_losses > 20
