@@ -21,6 +21,7 @@ from miad_jax.config import diffusion_from, get_config, validate
 from miad_jax.data import default_cache_dir
 from miad_jax.data.writing import SampleDirectory
 from miad_jax.evaluation import describe_all, write_summary
+from miad_jax.network import crystals_per_chunk
 from miad_jax.pretrained import TrainedModel, load_model
 from miad_jax.sampling import Sampler, draw_num_atoms, sample_keys
 from miad_jax.training import Checkpoints
@@ -63,7 +64,10 @@ def main(argv: Sequence[str]) -> int:
     diffusion = diffusion_from(config, FLAGS.steps)
     infused = config.infusion.enabled
     size = config.infusion.num_atoms if infused else len(model.histogram) - 1
-    sampler = Sampler(diffusion, model.denoise, size, chunk_size=FLAGS.chunk_size)
+    chunk_size = FLAGS.chunk_size or crystals_per_chunk(
+        size, jax.default_backend(), config.network.hidden_dim
+    )
+    sampler = Sampler(diffusion, model.denoise, size, chunk_size=chunk_size)
     at_once = jax.local_device_count() * sampler.chunk_size
     batch_size = FLAGS.batch_size or -(-16 // at_once) * at_once
     directory = SampleDirectory.open(

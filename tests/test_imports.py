@@ -24,8 +24,8 @@ BELOW = {
     "command": {"data"},
     "train": {"command", "config", "training"},
     "sample": {
-        *("command", "config", "data", "diffusion", "evaluation", "pretrained"),
-        *("sampling", "train", "training"),
+        *("command", "config", "data", "diffusion", "evaluation", "network"),
+        *("pretrained", "sampling", "train", "training"),
     },
 }
 # Outside libraries that a room must never see.

@@ -173,7 +173,9 @@ def make_objective(config: ConfigDict, size: int) -> Objective:
     infused = config.infusion.enabled
     local_batch = config.batch_size // jax.local_device_count()
     largest = config.chunk_size or crystals_per_chunk(
-        config.infusion.num_atoms if infused else size, jax.default_backend()
+        config.infusion.num_atoms if infused else size,
+        jax.default_backend(),
+        config.network.hidden_dim,
     )
     divisors = [n for n in range(1, local_batch + 1) if local_batch % n == 0]
     return Objective(
