@@ -50,6 +50,7 @@ def small(config: ConfigDict) -> None:
     config.network.hidden_dim = 192
     config.network.num_layers = 4
     config.network.num_freqs = 64
+    config.loss.cross_entropy = 0.5
     config.optimizer.warmup_steps = 100
     config.optimizer.schedule = "cosine"
     config.optimizer.clip_norm = 1.0

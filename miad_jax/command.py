@@ -39,8 +39,21 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
         sys.exit(INTERRUPTED)
 
 
-def parse(values: flags.FlagValues, argv: Sequence[str], usage: str) -> None:
+def parse(
+    values: flags.FlagValues, argv: Sequence[str], usage: str, *, positional: str = ""
+) -> str:
     """Parse the command line into `values`; `--help` prints the flags and exits.
+
+    A flag's name may have dashes for underscores.
+
+    Args:
+        values: Takes the flags.
+        argv: The command line, with the program's name.
+        usage: Printed by `--help`.
+        positional: Name of the one argument that is no flag; empty if there is none.
+
+    Returns:
+        The argument that is no flag.
 
     Raises:
         ValueError: If a flag is unknown or has a wrong value, with the nearest known name.
@@ -49,7 +62,7 @@ def parse(values: flags.FlagValues, argv: Sequence[str], usage: str) -> None:
         print(f"{usage}\n\n{values.get_help(include_special_flags=False)}")
         sys.exit(0)
     try:
-        rest = values(argv)
+        rest = values([_with_underscores(arg) for arg in argv])
         values.flag_values_dict()  # a configuration file that could not be loaded says so here
     except (AttributeError, KeyError) as error:
         said = str(error).replace("\\n", " ").replace("\\", "").strip("\"'")
@@ -59,8 +72,19 @@ def parse(values: flags.FlagValues, argv: Sequence[str], usage: str) -> None:
         lines = [line for line in str(error).splitlines() if line.strip()]
         said = lines[0] if len(lines) == 1 else f"{lines[0]} {lines[-1]}"
         raise ValueError(said) from error
-    if len(rest) > 1:
-        raise ValueError(f"unexpected argument {rest[1]!r}: flags are given as --name=value")
+    expected = 2 if positional else 1
+    if len(rest) > expected:
+        raise ValueError(f"unexpected argument {rest[expected]!r}: flags are given as --name=value")
+    if len(rest) < expected:
+        raise ValueError(f"no {positional}: name it before or behind the flags")
+    return rest[-1]
+
+
+def _with_underscores(argument: str) -> str:
+    if not argument.startswith("--"):
+        return argument
+    name, equals, value = argument[2:].partition("=")
+    return f"--{name.replace('-', '_')}{equals}{value}"
 
 
 def stop_on_sigterm() -> Callable[[], bool]:

@@ -61,6 +61,7 @@ def default_config() -> ConfigDict:
     config.loss.lattice = 1.0
     config.loss.coords = 1.0
     config.loss.types = 1.0
+    config.loss.cross_entropy = 0.0  # of the clean types: D3PM's hybrid loss
 
     config.optimizer = ConfigDict()
     config.optimizer.learning_rate = 1e-3
@@ -132,7 +133,9 @@ def validate(config: ConfigDict, *, num_devices: int | None = None) -> ConfigDic
         "num_epochs optimizer.plateau_patience"
     ).split():
         check(field, "a number above 0", lambda value: value > 0)
-    for field in ("loss.lattice", "loss.coords", "loss.types", "optimizer.warmup_steps", "seed"):
+    for field in (
+        "loss.lattice loss.coords loss.types loss.cross_entropy optimizer.warmup_steps seed"
+    ).split():
         check(field, "0 or more", lambda value: value >= 0)
     check("network.time_dim", "an even number from 4 on", lambda v: v >= 4 and v % 2 == 0)
     check("optimizer.ema_decay", "0 up to, not including, 1", lambda value: 0 <= value < 1)

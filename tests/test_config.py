@@ -96,7 +96,7 @@ def test_published_values(name):
     assert config.diffusion.corrector_gamma == gamma
     network = {"hidden_dim": 512, "num_layers": 6, "num_freqs": 128, "time_dim": 256}
     assert config.network.to_dict() == {**network, "dtype": "float32"}
-    assert config.loss.to_dict() == {"lattice": 1, "coords": 1, "types": 1}
+    assert config.loss.to_dict() == {"lattice": 1, "coords": 1, "types": 1, "cross_entropy": 0}
     optimizer = config.optimizer
     assert (optimizer.learning_rate, optimizer.schedule) == (1e-3, schedule)
     assert (optimizer.warmup_steps, optimizer.clip_norm) == (0, None)

@@ -23,6 +23,7 @@ BELOW = {
     "pretrained": {"diffusion", "network", "config", "training"},
     "command": {"data"},
     "train": {"command", "config", "training"},
+    "evaluate": {"command", "data", "evaluation"},
     "sample": {
         *("command", "config", "data", "diffusion", "evaluation", "network"),
         *("pretrained", "sampling", "train", "training"),
@@ -66,7 +67,7 @@ def test_room_imports_only_what_lies_below(path):
 
 
 def test_only_commands_read_flags_print_or_configure_jax():
-    commands = {"train.py", "sample.py", "command.py"}
+    commands = {"train.py", "sample.py", "evaluate.py", "command.py"}
     for path in FILES:
         if path.name in commands:
             continue

@@ -1,20 +1,11 @@
 """Many raw rows to one packed batch of standard cells, in parallel and in order.
 
-Workers are plain interpreters that run `standard.py`: they import no JAX, never fork a
-process that runs it, and ask nothing of the calling script (no `__main__` guard). Each has
-one BLAS thread.
+The workers run `standard.py`.
 """
 
 from __future__ import annotations
 
-import os
-import pickle
-import queue
-import subprocess
-import sys
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
 
 import numpy as np
 
@@ -22,10 +13,10 @@ from miad_jax.crystal import Crystal
 from miad_jax.data import standard
 from miad_jax.data.packed import Records, pad
 from miad_jax.data.reading import Row
+from miad_jax.data.workers import Lost, answers, usable_cores
 
 _CHUNK = 32
 _ROWS_PER_WORKER = 128
-_ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
 
 
 def pack(
@@ -53,95 +44,65 @@ def pack(
     Raises:
         ValueError: If there is no row, none could be used, or `num_workers` is negative.
     """
+    rows = list(rows)
+    results = standardize_rows(
+        rows, primitive=primitive, niggli=niggli, num_workers=num_workers, progress=progress
+    )
+    return _assemble(rows, results)
+
+
+def standardize_rows(
+    rows: Sequence[Row],
+    *,
+    primitive: bool = True,
+    niggli: bool = True,
+    num_workers: int | None = None,
+    progress: bool = False,
+) -> list[standard.Arrays | str]:
+    """The standard cell of every row, or the reason why it has none; arguments as of `pack`."""
     from tqdm import tqdm
 
-    rows = list(rows)
     settings = {"primitive": primitive, "niggli": niggli}
     chunks = [
         [row.source for row in rows[start : start + _CHUNK]]
         for start in range(0, len(rows), _CHUNK)
     ]
     if num_workers is None:
-        num_workers = _usable_cores()
+        num_workers = usable_cores()
     if num_workers < 0:
         raise ValueError(f"num_workers is {num_workers}; allowed: 0 (this process), 1, 2, …")
     num_workers = min(num_workers, len(rows) // _ROWS_PER_WORKER)
     results: list[standard.Arrays | str] = []
-    bar = tqdm(total=len(rows), unit="crystal", desc="packing", disable=not progress)
+    bar = tqdm(total=len(rows), unit="crystal", desc="reading", disable=not progress)
     with bar:
         for done in _standardize_all(chunks, settings, num_workers):
             results.extend(done)
             bar.update(len(done))
-    return _assemble(rows, results)
-
-
-def _usable_cores() -> int:
-    """Cores that this process may use, where the system says so."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return results
 
 
 def _standardize_all(
     chunks: Sequence[list[standard.Source]], settings: dict[str, bool], num_workers: int
 ) -> Iterator[list[standard.Arrays | str]]:
     """The results of each chunk, in order."""
+    requests = [(chunk, settings) for chunk in chunks]
     if num_workers < 2:
-        for chunk in chunks:
-            yield standard.standardize(chunk, **settings)
+        yield from map(standard.standardize, requests)
         return
-    with ExitStack() as stack:
-        idle: queue.SimpleQueue[subprocess.Popen[bytes]] = queue.SimpleQueue()
-        for _ in range(num_workers):
-            idle.put(stack.enter_context(_worker()))
-        pool = ThreadPoolExecutor(num_workers)
-        stack.callback(pool.shutdown, cancel_futures=True)
-
-        def ask(chunk: list[standard.Source]) -> list[standard.Arrays | str]:
-            worker = idle.get()
-            try:
-                return _request(worker, chunk, settings)
-            finally:
-                idle.put(worker)
-
-        yield from pool.map(ask, chunks)
-
-
-@contextmanager
-def _worker() -> Iterator[subprocess.Popen[bytes]]:
-    """An interpreter that serves requests until its standard input closes."""
-    process = subprocess.Popen(
-        [sys.executable, "-P", standard.__file__],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env={**os.environ, **_ONE_THREAD},
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        yield process
-    finally:
-        with suppress(BrokenPipeError):  # a request that a dead worker did not take
-            process.stdin.close()
-        process.stdout.close()
-        process.wait()
-
-
-def _request(
-    worker: subprocess.Popen[bytes], chunk: list[standard.Source], settings: dict[str, bool]
-) -> list[standard.Arrays | str]:
-    """One chunk there, its results back."""
-    assert worker.stdin is not None
-    assert worker.stdout is not None
-    try:
-        pickle.dump((chunk, settings), worker.stdin)
-        worker.stdin.flush()
-        return pickle.load(worker.stdout)
-    except (EOFError, BrokenPipeError, pickle.UnpicklingError) as error:
-        raise RuntimeError(
-            f"a worker process that reads crystals ended early (exit code {worker.wait()}): it may "
-            f"have run out of memory; use fewer workers, or num_workers=0 to see where it ends"
-        ) from error
+    early: dict[int, list[standard.Arrays | str]] = {}
+    following = 0
+    for index, answer in answers(
+        standard.__file__, "standardize", requests, num_workers=num_workers
+    ):
+        if isinstance(answer, Lost):
+            raise RuntimeError(
+                f"a worker process that reads crystals was lost: {answer.reason}; it may have run "
+                f"out of memory; use fewer workers, or num_workers=0 to see where it ends"
+            )
+        early[index] = answer
+        while following in early:
+            yield early.pop(following)
+            following += 1
 
 
 def _assemble(

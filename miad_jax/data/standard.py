@@ -11,10 +11,6 @@ with the list of results on standard output.
 
 from __future__ import annotations
 
-import os
-import pickle
-import signal
-import sys
 import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeAlias
@@ -128,35 +124,22 @@ def standard_arrays(source: Source, *, primitive: bool, niggli: bool) -> Arrays:
     return checked_arrays(lattice, frac_coords, numbers)
 
 
-def standardize(sources: Sequence[Source], *, primitive: bool, niggli: bool) -> list[Arrays | str]:
-    """The standard arrays of each source, or the reason why there are none."""
+def standardize(request: tuple[Sequence[Source], dict[str, bool]]) -> list[Arrays | str]:
+    """The standard arrays of each source, or the reason why there are none.
+
+    Args:
+        request: Sources, and the settings of `standard_arrays`.
+    """
+    sources, settings = request
     results: list[Arrays | str] = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for source in sources:
             try:
-                results.append(standard_arrays(source, primitive=primitive, niggli=niggli))
+                results.append(standard_arrays(source, **settings))
             except Exception as error:  # parsers of foreign files raise all there is
                 reason = " ".join(str(error).split())
                 results.append(
                     reason if type(error) is ValueError else f"{type(error).__name__}: {reason}"
                 )
     return results
-
-
-def _serve() -> None:
-    """Answer requests `(sources, settings)` until standard input closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # nothing printed may mix with answers
-    while True:
-        try:
-            sources, settings = pickle.load(sys.stdin.buffer)
-        except EOFError:
-            return
-        pickle.dump(standardize(sources, **settings), answers)
-        answers.flush()
-
-
-if __name__ == "__main__":
-    _serve()

@@ -284,6 +284,7 @@ def loss_terms(
         jnp.where(crystal_0.mask.any(-1), lattice_loss, 0).sum(),
         coords_loss.sum(),
         types_loss.sum(),
+        types.cross_entropy(prediction.types, crystal_0.atom_types, crystal_0.mask).sum(),
         *loss_counts(crystal_0, mask_mirage=mask_mirage),
     )
 

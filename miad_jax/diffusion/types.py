@@ -111,6 +111,22 @@ def loss(
     return jnp.where(mask, LOSS_SCALE * divergence, 0)
 
 
+def cross_entropy(
+    logits: Float[Array, "*batch atoms types"],
+    types_0: Int[Array, "*batch atoms"],
+    mask: Bool[Array, "*batch atoms"],
+) -> Float[Array, "*batch atoms"]:
+    """−log x̂_0 of the clean type for each atom (Eq. 5, arXiv:2107.03006), 0 where not `mask`.
+
+    Example:
+        >>> unsure, mask = jnp.zeros((1, 100)), jnp.array([True])
+        >>> cross_entropy(unsure, jnp.array([8]), mask).round(3).tolist()
+        [4.605]
+    """
+    log_probs = jax.nn.log_softmax(logits)
+    return jnp.where(mask, -(jax.nn.one_hot(types_0, NUM_TYPES) * log_probs).sum(-1), 0)
+
+
 def reverse_step(
     schedule: TypesSchedule,
     types_t: Int[Array, "*batch atoms"],

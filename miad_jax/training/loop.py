@@ -227,6 +227,7 @@ def _means(terms: LossTerms, objective: Objective, prefix: str) -> Metrics:
         "lattice": terms.lattice,
         "coords": terms.coords,
         "types": terms.types,
+        "cross_entropy": terms.cross_entropy,
     }
     return {prefix + name: float(value) for name, value in named.items()}
 

@@ -170,4 +170,4 @@ def _over_chunks(
 
 
 def _zero_terms() -> LossTerms:
-    return LossTerms(*(jnp.float32(0) for _ in range(6)))
+    return LossTerms(*(jnp.float32(0) for _ in range(7)))

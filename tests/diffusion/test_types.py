@@ -67,6 +67,14 @@ def test_sampled_types_follow_their_distribution(full):
     assert (np.abs(found - expected) < 5 * np.sqrt(expected / num) + 1e-4).all()
 
 
+def test_the_cross_entropy_is_that_of_the_clean_type():
+    logits = jnp.asarray(np.random.default_rng(2).normal(size=(3, NUM_TYPES)) * 3, jnp.float32)
+    clean, mask = jnp.array([0, 8, 99]), jnp.array([True, True, False])
+    found = types.cross_entropy(logits, clean, mask)
+    probs = np.exp(np.float64(logits)) / np.exp(np.float64(logits)).sum(-1, keepdims=True)
+    close(found, np.where(mask, -np.log(probs[np.arange(3), clean]), 0), atol=1e-5)
+
+
 def test_the_ends_of_the_quantiles_and_the_first_row(full):
     logits = 50.0 * jax.nn.one_hot(jnp.array([8, 8]), NUM_TYPES)
     ends = jnp.array([0.0, 1 - 2**-24], jnp.float32)

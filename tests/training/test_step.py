@@ -30,7 +30,7 @@ def objective(tiny_net):
         net=tiny_net,
         diffusion=make_diffusion(50),
         num_atoms=NUM_ATOMS,
-        weights=LossWeights(lattice=0.5, coords=2.0, types=0.01),
+        weights=LossWeights(lattice=0.5, coords=2.0, types=0.01, cross_entropy=0.3),
         chunk_size=2,
     )
 
@@ -158,7 +158,7 @@ def test_validation_adds_up_over_crystals(objective, tiny_params, random_crystal
     assert (five.num_crystals, five.num_coords, five.num_atoms) == (5, 15, 30)
     last = jax.tree.map(jnp.subtract, five, four)
     assert (last.num_crystals, last.num_coords, last.num_atoms) == (1, 4, 6)
-    for name in ("lattice_sum", "coords_sum", "types_sum"):
+    for name in ("lattice_sum", "coords_sum", "types_sum", "cross_entropy_sum"):
         assert getattr(last, name) > 0
     assert abs(changed.coords_sum - five.coords_sum) > 1e-3
 

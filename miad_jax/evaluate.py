@@ -1,0 +1,198 @@
+"""Judge crystals: `python -m miad_jax.evaluate SAMPLES --reference=DATA --out=DIR`.
+
+SAMPLES is what `python -m miad_jax.sample` wrote, a folder or zip of CIFs, an extxyz, or a CSV
+with a column `cif`. DATA is a data set: its training split is what is known already, its test
+split what is to be covered, its formation energies make the hull. The same command continues
+relaxations that were interrupted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from miad_jax import command
+from miad_jax.data.files import is_partial, write_atomically
+from miad_jax.evaluation.dft import write_dft_inputs
+from miad_jax.evaluation.energies import elemental_energies
+from miad_jax.evaluation.hull import hull_from_dataset, hull_from_entries
+from miad_jax.evaluation.judgement import Judgement
+from miad_jax.evaluation.judging import Energies, Progress, judge, missing_packages
+from miad_jax.evaluation.reference import Reference, load_reference
+from miad_jax.evaluation.relaxation import relax
+from miad_jax.evaluation.report import tables_text, write_report
+from miad_jax.evaluation.samples import Candidates, load_candidates
+
+FLAGS = flags.FlagValues()
+flags.DEFINE_string(
+    "reference", None, "Data set: a name, or a folder with train.csv", flag_values=FLAGS
+)
+flags.DEFINE_string("out", "report", "Folder for the report", flag_values=FLAGS)
+flags.DEFINE_string(
+    "calculator",
+    "chgnet",
+    '"chgnet", "module:factory" of any ASE calculator, or "none" for no energies',
+    flag_values=FLAGS,
+)
+flags.DEFINE_string(
+    "hull", None, "JSON of computed entries (.json or .json.gz); default: DATA's", flag_values=FLAGS
+)
+flags.DEFINE_integer(
+    "num_relaxed", None, "Relax the first so many samples; default: all", flag_values=FLAGS
+)
+flags.DEFINE_integer("max_steps", 1500, "Steps of a relaxation at most", flag_values=FLAGS)
+flags.DEFINE_float(
+    "seconds_per_crystal", 600, "A relaxation that takes longer is failed", flag_values=FLAGS
+)
+flags.DEFINE_bool(
+    "coverage", True, "Fingerprints and coverage of the test split", flag_values=FLAGS
+)
+flags.DEFINE_integer("num_workers", None, "Worker processes; default: cores", flag_values=FLAGS)
+flags.DEFINE_string(
+    "dft_inputs", None, "Folder for VASP inputs of the crystals worth it", flag_values=FLAGS
+)
+
+FORMAT = "miad_jax report 1"
+
+
+def main(argv: Sequence[str]) -> int:
+    """Judge as the command line says; 1 if a sample has no outcome."""
+    samples = command.parse(FLAGS, argv, str(__doc__), positional="SAMPLES")
+    if FLAGS.reference is None:
+        raise ValueError("no --reference: name a data set, or a folder with train.csv")
+    for name in ("num_relaxed", "max_steps", "num_workers"):
+        if (value := FLAGS[name].value) is not None and value < 0:
+            raise ValueError(f"--{name} is {value}; allowed: 0 or more")
+    with_energies = FLAGS.calculator != "none"
+    if missing := missing_packages():
+        print(
+            f"{', '.join(missing)} not installed, so what needs them is left out; "
+            'to install: pip install "miad_jax[eval]"',
+            file=sys.stderr,
+        )
+        with_energies = with_energies and not (FLAGS.calculator == "chgnet" and "chgnet" in missing)
+    progress = Progress(lambda line: print(line, file=sys.stderr), bars=True)
+    candidates = load_candidates(samples, num_workers=FLAGS.num_workers, progress=True)
+    reference = load_reference(FLAGS.reference, progress=True)
+    out = _open(Path(FLAGS.out), candidates, reference)
+    judgement = judge(
+        candidates,
+        reference,
+        energies=_energies(candidates, reference, out, progress) if with_energies else None,
+        with_coverage=FLAGS.coverage,
+        settings={"samples": str(samples), "potential": FLAGS.calculator},
+        num_workers=FLAGS.num_workers,
+        progress=progress,
+    )
+    write_report(out, judgement)
+    if FLAGS.dft_inputs is not None:
+        _write_dft_inputs(judgement, Path(FLAGS.dft_inputs))
+    print(_counts(judgement))
+    print(tables_text(judgement))
+    print(f"\nreport.html, report.json and crystals.csv in {out}")
+    return 0
+
+
+def _open(out: Path, candidates: Candidates, reference: Reference) -> Path:
+    """Begin a report in a new or empty folder, or go on with that of the same samples.
+
+    Raises:
+        ValueError: If the folder holds anything else.
+    """
+    digest = hashlib.sha256()
+    for row, structure in zip(candidates.rows, candidates.structures, strict=True):
+        digest.update(f"{row['id']} {row['reason']}".encode())
+        if structure is not None:
+            digest.update(json.dumps(structure.as_dict(), sort_keys=True, default=str).encode())
+    run = {
+        "format": FORMAT,
+        "samples": digest.hexdigest(),
+        "reference": reference.fingerprint,
+    }
+    record = out / "run.json"
+    if record.exists():
+        try:
+            there = json.loads(record.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{record} is no record of a report: name another --out") from error
+        if there != run:
+            raise ValueError(
+                f"{out} holds the report of other samples or another reference: name another --out"
+            )
+        return out
+    if out.exists() and (not out.is_dir() or any(not is_partial(x) for x in out.iterdir())):
+        raise ValueError(f"{out} is not empty and holds no report: name a new folder as --out")
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomically(record, json.dumps(run, indent=1) + "\n")
+    return out
+
+
+def _energies(
+    candidates: Candidates, reference: Reference, out: Path, progress: Progress
+) -> Energies:
+    """Relax the samples, and make the hull."""
+    settings: dict[str, Any] = {"num_workers": FLAGS.num_workers, "progress": True}
+    if FLAGS.hull is not None:
+        hull, elemental = hull_from_entries(FLAGS.hull), None
+    elif reference.formation_energies_ev_per_atom is not None:
+        hull = hull_from_dataset(
+            reference.compositions(), reference.formation_energies_ev_per_atom.tolist()
+        )
+        progress.say("elemental energies of the potential")
+        elemental = elemental_energies(reference, FLAGS.calculator, **settings)
+        print(
+            f"elemental energies: fitted to {elemental.num_crystals} crystals, mean absolute error "
+            f"{elemental.mae_ev_per_atom:.3f}, root mean square {elemental.rmse_ev_per_atom:.3f} "
+            "eV/atom",
+            file=sys.stderr,
+        )
+    else:
+        raise ValueError(
+            f"{reference.name} has no column formation_energy_per_atom in all its splits, so there "
+            "is no hull: give --hull, a JSON of computed entries, or --calculator=none"
+        )
+    progress.say("relaxation")
+    chosen = slice(0, FLAGS.num_relaxed)
+    relaxations = relax(
+        candidates.structures[chosen],
+        out / "relaxations",
+        ids=[row["id"] for row in candidates.rows[chosen]],
+        calculator=FLAGS.calculator,
+        max_steps=FLAGS.max_steps,
+        seconds_per_crystal=FLAGS.seconds_per_crystal,
+        **settings,
+    )
+    return Energies(relaxations, hull, elemental)
+
+
+def _write_dft_inputs(judgement: Judgement, folder: Path) -> None:
+    """Inputs of the metastable, unique and novel crystals, the most stable first."""
+    chosen = [
+        (structure, row["id"], row["e_above_hull_ev_per_atom"])
+        for row, structure in zip(judgement.rows, judgement.relaxed, strict=True)
+        if row["msun"] and structure is not None
+    ]
+    if not chosen:
+        print("no crystal is metastable, unique and novel: no DFT inputs", file=sys.stderr)
+        return
+    structures, ids, energies = zip(*chosen, strict=True)
+    write_dft_inputs(structures, ids, folder, e_above_hull_ev_per_atom=energies)
+    print(f"VASP inputs of {len(ids)} crystals in {folder}", file=sys.stderr)
+
+
+def _counts(judgement: Judgement) -> str:
+    rows = judgement.rows
+    read = sum(not row["reason"] for row in rows)
+    relaxed = sum(row["relaxation"] in ("converged", "not converged") for row in rows)
+    judged = sum(row["e_above_hull_ev_per_atom"] is not None for row in rows)
+    return f"{len(rows)} samples, {read} read, {relaxed} relaxed, {judged} with a known energy\n"
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,47 @@
+"""Compare crystals of one reduced formula with each other and with known ones.
+
+This module imports nothing of miad_jax, so that worker processes run it as a script and start
+without JAX.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+from pymatgen.analysis.structure_matcher import StructureMatcher
+from pymatgen.core import Structure
+
+Group = tuple[Sequence[int], Sequence[Structure], Sequence[int], Sequence[Structure]]
+"""Indices of samples, the samples, indices of reference crystals, those crystals."""
+
+Compared = tuple[Sequence[int], list[int | None], list[int | None]]
+"""Indices of samples; for each the first earlier sample, and the first reference, it matches."""
+
+
+def compare(group: Group) -> Compared:
+    """Compare every sample with the earlier samples and with the reference crystals.
+
+    Structures are reduced once each, by the matcher's own reduction, instead of once a pair.
+    """
+    indices, samples, reference_indices, reference = group
+    matcher = StructureMatcher()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        samples, reference = ([_reduced(x) for x in found] for found in (samples, reference))
+
+        def first(
+            structure: Structure, others: Sequence[Structure], names: Sequence[int]
+        ) -> int | None:
+            for other, name in zip(others, names, strict=True):
+                if matcher.fit(structure, other, skip_structure_reduction=True):
+                    return name
+            return None
+
+        duplicates = [first(x, samples[:i], indices[:i]) for i, x in enumerate(samples)]
+        known = [first(x, reference, reference_indices) for x in samples]
+    return indices, duplicates, known
+
+
+def _reduced(structure: Structure) -> Structure:
+    return StructureMatcher._get_reduced_structure(structure, primitive_cell=True, niggli=True)

@@ -1,0 +1,127 @@
+"""Energies above a hull of relaxed samples, whatever potential and hull they come from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from miad_jax.data import default_cache_dir
+from miad_jax.evaluation.hull import (
+    ElementalEnergies,
+    Hull,
+    choose_for_fit,
+    corrected_energy_per_atom,
+    fit_elemental_energies,
+)
+from miad_jax.evaluation.reference import Reference
+from miad_jax.evaluation.relaxation import Relaxation, relax
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+
+def elemental_energies(
+    reference: Reference, calculator: str, *, num_workers: int | None, progress: bool
+) -> ElementalEnergies:
+    """Fit a potential's elemental energies to a data set's formation energies, once; cached.
+
+    Some thirty crystals of each element are enough, and get an energy as they are.
+
+    Raises:
+        ValueError: If the data set has no formation energies, or the potential gave no energy.
+    """
+    formation = reference.formation_energies_ev_per_atom
+    if formation is None:
+        raise ValueError(
+            f"{reference.name} has no formation energies in all its splits, so there is no hull: "
+            "give --hull, a JSON of computed entries, or --calculator=none"
+        )
+    identity = hashlib.sha256(f"{calculator} {reference.fingerprint}".encode()).hexdigest()[:16]
+    folder = default_cache_dir() / "elemental_energies" / identity
+    file = folder.with_suffix(".json")
+    if file.exists():
+        return ElementalEnergies.load(file)
+    compositions = reference.compositions()
+    chosen = [i for i in choose_for_fit(compositions) if np.isfinite(formation[i])]
+    structures = reference.structures(chosen)
+    found = relax(
+        structures,
+        folder,
+        ids=[str(i) for i in chosen],
+        calculator=calculator,
+        max_steps=0,
+        num_workers=num_workers,
+        progress=progress,
+    )
+    totals = [total_energy_ev_per_atom(r) for r in found]
+    good = [
+        (compositions[i], total, formation[i])
+        for i, total in zip(chosen, totals, strict=True)
+        if isinstance(total, float)
+    ]
+    if not good:
+        raise ValueError(
+            f"{calculator} gave no energy of any crystal of {reference.name}; the first: "
+            f"{totals[0]}"
+        )
+    fit = fit_elemental_energies(*(list(column) for column in zip(*good, strict=True)))
+    fit.save(file)
+    return fit
+
+
+def total_energy_ev_per_atom(relaxation: Relaxation) -> float | str:
+    """A corrected total energy, or the reason why there is none."""
+    if relaxation.energy_ev_per_atom is None or relaxation.structure is None:
+        return relaxation.reason
+    if relaxation.energy_is_corrected:
+        return relaxation.energy_ev_per_atom
+    return corrected_energy_per_atom(relaxation.structure, relaxation.energy_ev_per_atom)
+
+
+def e_above_hull(
+    structure: Structure, total: float | str, hull: Hull, elemental: ElementalEnergies | None
+) -> float | str:
+    """Energy above the hull in eV/atom, or the reason why there is none.
+
+    Args:
+        structure: What the energy is of.
+        total: Its corrected total energy in eV/atom, or why there is none.
+        hull: The hull.
+        elemental: Elemental energies, for a hull of formation energies.
+    """
+    if isinstance(total, str):
+        return total
+    energy: float | str = total
+    if hull.scale == "formation":
+        if elemental is None:
+            return "the hull is one of formation energies, and no elemental energies were fitted"
+        energy = elemental.formation_energy_ev_per_atom(structure.composition, total)
+    if isinstance(energy, str):
+        return energy
+    return hull.e_above_hull_ev_per_atom(structure.composition, energy)
+
+
+def energy_columns(
+    relaxations: Sequence[Relaxation], hull: Hull, elemental: ElementalEnergies | None
+) -> list[dict[str, Any]]:
+    """What the row of each relaxed sample gets: outcome, energy, distance to the hull, reasons."""
+    found = []
+    for relaxation in relaxations:
+        total = total_energy_ev_per_atom(relaxation)
+        above: float | str | None = None
+        if relaxation.structure is not None:
+            above = e_above_hull(relaxation.structure, total, hull, elemental)
+        found.append(
+            {
+                "relaxation": relaxation.status,
+                "relaxation_steps": relaxation.steps,
+                "relaxation_reason": relaxation.reason,
+                "energy_ev_per_atom": total if isinstance(total, float) else None,
+                "e_above_hull_ev_per_atom": above if isinstance(above, float) else None,
+                "hull_reason": above if isinstance(above, str) else "",
+            }
+        )
+    return found

@@ -1,0 +1,150 @@
+"""The paper's rates from the rows of judged samples, every definition beside its number.
+
+All rates have every sample in the denominator unless their definition says otherwise: a
+sample that failed, or whose energy is not known, counts as not stable, not unique, not novel.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from miad_jax.evaluation.rates import Rate
+
+Rows = Sequence[Mapping[str, Any]]
+
+METASTABLE_EV_PER_ATOM = 0.1
+THRESHOLDS: dict[str, Callable[[float], bool]] = {
+    "< 0": lambda e: e < 0,
+    "≤ 0": lambda e: e <= 0,
+    "< 0.1": lambda e: e < METASTABLE_EV_PER_ATOM,
+    "≤ 0.1": lambda e: e <= METASTABLE_EV_PER_ATOM,
+}
+"""Energies above the hull, in eV/atom, that count as stable; the paper's are the strict ones."""
+
+MATCHED_ON = {"generated": "", "relaxed": "_relaxed"}
+"""Which structures are compared for uniqueness and novelty, and how their columns end."""
+
+
+def with_sun(rows: Rows) -> list[dict[str, Any]]:
+    """The rows with `sun` and `msun` as the paper defines them."""
+    return [
+        {**row, "sun": is_sun(row, "< 0"), "msun": is_sun(row, "< 0.1")}
+        if row.get("e_above_hull_ev_per_atom") is not None
+        else {**row, "sun": None, "msun": None}
+        for row in rows
+    ]
+
+
+def is_sun(
+    row: Mapping[str, Any], threshold: str, matched_on: str = "generated", single: bool = False
+) -> bool:
+    """Whether a sample is stable, unique and novel.
+
+    Args:
+        row: Of a judged sample.
+        threshold: A key of `THRESHOLDS`.
+        matched_on: A key of `MATCHED_ON`.
+        single: Whether crystals of a single element count too.
+    """
+    energy, end = row.get("e_above_hull_ev_per_atom"), MATCHED_ON[matched_on]
+    return (
+        energy is not None
+        and THRESHOLDS[threshold](energy)
+        and bool(row.get(f"unique{end}"))
+        and bool(row.get(f"novel{end}"))
+        and (single or _num_elements(row) > 1)
+    )
+
+
+def structure_rates(rows: Rows) -> list[Rate]:
+    """Read, valid as a structure, as a composition, and both."""
+    total = len(rows)
+    valid, neutral = (
+        [bool(row.get(name)) for row in rows] for name in ("valid_structure", "valid_composition")
+    )
+    return [
+        Rate("read", sum(not r["reason"] for r in rows), total, "samples that are crystals"),
+        Rate(
+            "valid structure", sum(valid), total,
+            "smallest distance of two sites at least 0.5 Å and volume at least 0.1 Å³",
+        ),
+        Rate(
+            "valid composition", sum(neutral), total,
+            "charge-neutral with the SMACT14 oxidation states and Pauling's order of "
+            "electronegativities; single elements and alloys are valid",
+        ),
+        Rate(
+            "valid", sum(a and b for a, b in zip(valid, neutral, strict=True)), total,
+            "valid structure and valid composition",
+        ),
+    ]  # fmt: skip
+
+
+def matching_rates(rows: Rows) -> list[Rate]:
+    """Unique, novel, and both, on the generated structures."""
+    total = len(rows)
+    unique = [bool(row.get("unique")) for row in rows]
+    novel = [bool(row.get("novel")) for row in rows]
+    matcher = "by pymatgen's StructureMatcher with its defaults, on the generated structures"
+    return [
+        Rate("unique", sum(unique), total, f"matches no earlier sample {matcher}"),
+        Rate("novel", sum(novel), total, f"matches no reference crystal {matcher}"),
+        Rate(
+            "unique and novel", sum(a and b for a, b in zip(unique, novel, strict=True)), total,
+            "both of these",
+        ),
+    ]  # fmt: skip
+
+
+def stability_rates(rows: Rows) -> list[Rate]:
+    """Stable, metastable, what of them is unique and novel, S.U.N. and M.S.U.N."""
+    total, found = len(rows), []
+    known = [row for row in rows if row.get("e_above_hull_ev_per_atom") is not None]
+    found.append(
+        Rate("energy known", len(known), total, "relaxed, and an energy above the hull is known")
+    )
+    for name, threshold in (("stable", "< 0"), ("metastable", "< 0.1")):
+        those = [r for r in known if THRESHOLDS[threshold](r["e_above_hull_ev_per_atom"])]
+        new = sum(bool(row.get("unique")) and bool(row.get("novel")) for row in those)
+        found += [
+            Rate(
+                name, len(those), total,
+                f"energy above the hull {threshold} eV/atom after relaxation",
+            ),
+            Rate(
+                f"unique and novel among the {name}", new, len(those),
+                f"unique and novel {name} samples, of the {name} ones",
+            ),
+        ]  # fmt: skip
+    for name, threshold in (("S.U.N.", "< 0"), ("M.S.U.N.", "< 0.1")):
+        found.append(
+            Rate(
+                name, sum(is_sun(row, threshold) for row in rows), total,
+                f"energy above the hull {threshold} eV/atom, unique and novel on the generated "
+                "structures, more than one element",
+            )
+        )  # fmt: skip
+    return found
+
+
+def variants(rows: Rows) -> list[Rate]:
+    """S.U.N. by every definition in use: threshold, structures compared, single elements."""
+    total = len(rows)
+    return [
+        Rate(
+            f"{threshold} eV/atom, {matched_on}, single elements {'in' if single else 'out'}",
+            sum(is_sun(row, threshold, matched_on, single) for row in rows),
+            total,
+            f"energy above the hull {threshold} eV/atom; unique and novel on the {matched_on} "
+            f"structures; single elements {'count' if single else 'do not count'}",
+        )
+        for threshold, matched_on, single in itertools.product(
+            THRESHOLDS, MATCHED_ON, (False, True)
+        )
+    ]
+
+
+def _num_elements(row: Mapping[str, Any]) -> int:
+    return len(row["chemical_system"].split("-")) if row["chemical_system"] else 0

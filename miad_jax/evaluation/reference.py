@@ -1,0 +1,104 @@
+"""The data set against which samples are judged: what is known, what is to be covered, the hull."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from miad_jax.crystal import Crystal
+from miad_jax.data import Records, load_dataset, to_structures
+
+if TYPE_CHECKING:
+    from pymatgen.core import Composition, Structure
+
+FORMATION_ENERGY = "formation_energy_per_atom"
+"""Column of a data set with formation energies in eV/atom."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A data set for judging.
+
+    Attributes:
+        name: Its name or path.
+        train: Crystals that count as known.
+        train_records: Their records.
+        test: Crystals to be covered; None if the set has no test split.
+        crystals: Those of all splits.
+        formation_energies_ev_per_atom: Of all splits; None if the set has none.
+        fingerprint: Identifies the training split's content.
+    """
+
+    name: str
+    train: Crystal
+    train_records: Records
+    test: Crystal | None
+    crystals: Sequence[Crystal]
+    formation_energies_ev_per_atom: Float[np.ndarray, " all"] | None
+    fingerprint: str
+
+    @property
+    def histogram(self) -> Int[np.ndarray, " counts"]:
+        """Number of training crystals with 0, 1, 2, … atoms."""
+        return np.bincount(np.asarray(self.train.mask).sum(-1))
+
+    def compositions(self) -> list[Composition]:
+        """Of all splits, in the order of the formation energies."""
+        return [x for crystals in self.crystals for x in compositions(crystals)]
+
+    def structures(self, indices: Sequence[int]) -> list[Structure]:
+        """Some structures of all splits together."""
+        bounds = np.cumsum([0, *(len(crystals) for crystals in self.crystals)])
+        found = []
+        for i in indices:
+            part = int(np.searchsorted(bounds, i, "right")) - 1
+            found += to_structures([self.crystals[part][int(i - bounds[part])]])
+        return found
+
+
+def load_reference(name_or_path: str, *, progress: bool = False) -> Reference:
+    """Load all splits of a data set; it needs a training split only.
+
+    Raises:
+        ValueError: If the data set is unknown or cannot be read.
+    """
+    train, records = load_dataset(name_or_path, "train", progress=progress)
+    splits = {"train": (train, records)}
+    for split in ("val", "test"):
+        try:
+            splits[split] = load_dataset(name_or_path, split, progress=progress)
+        except ValueError as error:
+            if "no split" not in str(error) and "has no" not in str(error):
+                raise
+    energies = None
+    if all(FORMATION_ENERGY in found.columns for _, found in splits.values()):
+        energies = np.concatenate(
+            [np.asarray(x.columns[FORMATION_ENERGY], np.float64) for _, x in splits.values()]
+        )
+    return Reference(
+        name=str(name_or_path),
+        train=train,
+        train_records=records,
+        test=splits["test"][0] if "test" in splits else None,
+        crystals=[crystals for crystals, _ in splits.values()],
+        formation_energies_ev_per_atom=energies,
+        fingerprint=records.fingerprint,
+    )
+
+
+def compositions(crystals: Crystal) -> list[Composition]:
+    """The composition of each packed crystal."""
+    from pymatgen.core import Composition, Element
+
+    symbols = ["", *(Element.from_Z(z).symbol for z in range(1, 100))]
+    found = []
+    for types, mask in zip(np.asarray(crystals.atom_types), np.asarray(crystals.mask), strict=True):
+        numbers, counts = np.unique(types[mask], return_counts=True)
+        found.append(
+            Composition({symbols[z]: int(n) for z, n in zip(numbers, counts, strict=True)})
+        )
+    return found

@@ -1,0 +1,354 @@
+"""Relax many crystals with an interatomic potential, in workers that may hang or die.
+
+    settings.json    what the results depend on
+    crystals/        one file a crystal, named by the hash of the crystal and the settings
+    workers.log      what the potential prints, and the last words of a worker that ended
+
+A crystal's file is moved into place whole as soon as it is done, so a second call goes on where
+a killed one stopped and loses at most the crystals in flight. Every crystal has an outcome: one
+that cannot be relaxed, outlasts its limit or takes its worker down is failed, with the reason,
+and the rest goes on. One that was lost is tried again when the limit is longer; to try another
+again, delete its file.
+
+The potential is CHGNet, whose weights come with it, or any ASE calculator as "module:factory".
+The factory is called without arguments, and it or its module says what its energies are:
+
+    energies_are_corrected = False   # eqV2's are not; True if they carry the MP2020 corrections
+
+    def eqv2():
+        return OCPCalculator(checkpoint_path="eqV2_153M_omat_mp_salex.pt", cpu=True)
+
+Energies that are not corrected are brought to the Materials Project's scale by
+`miad_jax.evaluation.hull.corrected_energy_per_atom`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import numpy as np
+
+from miad_jax.data.files import is_partial, write_atomically
+from miad_jax.data.standard import structure_arrays
+from miad_jax.data.workers import Lost, answers, usable_cores
+from miad_jax.evaluation import relaxing
+from miad_jax.evaluation.describe import (
+    FLAT,
+    MIN_RELATIVE_VOLUME,
+    MIN_VALID_DISTANCE_ANGSTROM,
+    min_distance,
+)
+from miad_jax.evaluation.relaxing import CHGNET, Record
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+FORMAT = "miad_jax relaxations 1"
+METHOD = "FIRE over positions and cell (FrechetCellFilter)"
+
+OVERLAP_ANGSTROM = 0.1
+"""Atoms closer than this lie upon each other: no potential says where they should go."""
+
+_SETTINGS, _CRYSTALS, _LOG = "settings.json", "crystals", "workers.log"
+
+
+@dataclass(frozen=True)
+class Relaxation:
+    """What became of one crystal.
+
+    Attributes:
+        status: "converged", "not converged" within the steps, or "failed".
+        steps: Steps that were made; None if failed.
+        energy_ev_per_atom: Total energy of the potential, per atom; None if failed.
+        energy_is_corrected: Whether that energy carries the MP2020 corrections; None if failed.
+        structure: The relaxed crystal; None if failed.
+        reason: Why it failed; empty unless it did.
+    """
+
+    status: Literal["converged", "not converged", "failed"]
+    steps: int | None = None
+    energy_ev_per_atom: float | None = None
+    energy_is_corrected: bool | None = None
+    structure: Structure | None = None
+    reason: str = ""
+
+
+def relax(
+    structures: Sequence[Structure | None],
+    directory: str | os.PathLike[str],
+    *,
+    ids: Sequence[str],
+    calculator: str = CHGNET,
+    max_steps: int = 1500,
+    fmax_ev_per_angstrom: float = 0.1,
+    seconds_per_crystal: float = 600,
+    num_workers: int | None = None,
+    progress: Callable[[int, int], None] | bool = False,
+) -> list[Relaxation]:
+    """Relax cell and positions of every crystal.
+
+    Args:
+        structures: The crystals; None where there is none.
+        directory: Where results are kept; made if missing.
+        ids: A name for each crystal, for the people who read the files.
+        calculator: "chgnet", or "module:factory" for any ASE calculator.
+        max_steps: Steps at most; 0 gives the energy of the crystal as it is.
+        fmax_ev_per_angstrom: Converged if no force, on atoms or cell, is larger.
+        seconds_per_crystal: A relaxation that takes longer is failed; the first of a worker, and
+            the first after a loss, has the few seconds that loading the potential takes in it.
+        num_workers: Worker processes of one thread each; one for each usable core when None.
+        progress: Whether to show a progress bar on standard error, or a function that is called
+            with the number of crystals done and the number of all.
+
+    Returns:
+        What became of each crystal, in order.
+
+    Raises:
+        ValueError: If an argument is wrong, the calculator cannot be loaded or does not declare
+            its energies, or the directory holds other files or relaxations of other settings.
+        RuntimeError: If the process that loads the calculator ends.
+    """
+    settings: dict[str, Any] = {
+        "calculator": calculator,
+        "max_steps": max_steps,
+        "fmax_ev_per_angstrom": float(fmax_ev_per_angstrom),
+    }
+    num_workers = usable_cores() if num_workers is None else num_workers
+    _check_arguments(settings, seconds_per_crystal, num_workers)
+    if len(ids) != len(structures):
+        raise ValueError(f"{len(structures)} structures but {len(ids)} ids: give one for each")
+    reasons = [_why_not(structure) for structure in structures]
+    given = {i: s for i, s in enumerate(structures) if s is not None and not reasons[i]}
+    if not given:
+        return [Relaxation("failed", reason=reason) for reason in reasons]
+
+    folder = Path(directory)
+    _open_folder(folder)
+    process = {"path": sys.path, "log": str(folder.absolute() / _LOG), "parent": os.getpid()}
+    settings |= {"method": METHOD, **_facts(settings | process)}
+    _claim(folder, settings)
+    keys = {i: _key(structure, settings) for i, structure in given.items()}
+    first: dict[str, int] = {}
+    for i, key in keys.items():
+        first.setdefault(key, i)
+    records = {key: _read(folder, key, seconds_per_crystal) for key in first}
+    todo = {key: given[i] for key, i in first.items() if records[key] is None}
+    names = list(todo)
+    requests = [settings | process | _arrays(structure) for structure in todo.values()]
+    found = answers(
+        relaxing.__file__,
+        relaxing.relax.__name__,
+        requests,
+        num_workers=num_workers,
+        seconds=seconds_per_crystal,
+    )
+    with (
+        _meter(progress, len(records), len(records) - len(todo)) as advance,
+        closing(cast("Generator[tuple[int, Any], None, None]", found)),
+    ):
+        for index, answer in found:
+            key = names[index]
+            record = {"id": str(ids[first[key]]), **_record(answer, seconds_per_crystal)}
+            write_atomically(_file(folder, key), _json(record))
+            records[key] = record
+            advance()
+    corrected = bool(settings["energies_are_corrected"])
+    return [
+        _outcome(records[keys[i]], given[i], corrected)
+        if i in given
+        else Relaxation("failed", reason=reason)
+        for i, reason in enumerate(reasons)
+    ]
+
+
+def _facts(request: Mapping[str, Any]) -> Record:
+    """What the potential says of itself, asked of a process of its own."""
+    ((_, facts),) = answers(
+        relaxing.__file__, relaxing.describe_potential.__name__, [request], num_workers=1
+    )
+    if isinstance(facts, Lost):
+        raise RuntimeError(
+            f"the calculator {request['calculator']!r} could not be loaded: {facts.reason}; see "
+            f"{request['log']}"
+        )
+    if "refused" in facts:
+        raise ValueError(facts["refused"])
+    return facts
+
+
+def _record(answer: Record | Lost, seconds_per_crystal: float) -> Record:
+    """An answer, or that there was none within the limit."""
+    if isinstance(answer, Lost):
+        reason = f"the relaxation {answer.reason}"
+        return {"status": "failed", "reason": reason, "limit_s": seconds_per_crystal}
+    return answer
+
+
+def _check_arguments(
+    settings: Mapping[str, Any], seconds_per_crystal: float, num_workers: int
+) -> None:
+    """Refuse what no worker could make sense of."""
+    name = settings["calculator"]
+    module, colon, factory = name.partition(":")
+    if name != CHGNET and not (module and colon and factory):
+        raise ValueError(
+            f"the calculator is {name!r}; allowed: {CHGNET!r}, or 'module:factory', a function "
+            "that takes no argument and returns an ASE calculator"
+        )
+    if settings["max_steps"] < 0:
+        raise ValueError(f"max_steps is {settings['max_steps']}; allowed: 0 or more")
+    positive = {
+        "fmax_ev_per_angstrom": settings["fmax_ev_per_angstrom"],
+        "seconds_per_crystal": seconds_per_crystal,
+        "num_workers": num_workers,
+    }
+    for argument, value in positive.items():
+        if not value > 0:
+            raise ValueError(f"{argument} is {value:g}; allowed: a positive number")
+
+
+def _arrays(structure: Structure) -> Record:
+    """What a worker needs of a crystal."""
+    return {
+        "lattice": structure.lattice.matrix.tolist(),
+        "frac_coords": structure.frac_coords.tolist(),
+        "atomic_numbers": [int(site.specie.Z) for site in structure],
+    }
+
+
+def _why_not(structure: Structure | None) -> str:
+    """Why a crystal cannot be relaxed, or an empty string."""
+    if structure is None:
+        return "there is no crystal"
+    try:
+        structure_arrays(structure)
+    except ValueError as error:
+        return str(error)
+    lattice = structure.lattice.matrix
+    if abs(np.linalg.det(lattice)) <= MIN_RELATIVE_VOLUME * np.prod(structure.lattice.abc):
+        return FLAT
+    if (distance := min_distance(lattice, structure.frac_coords)) < OVERLAP_ANGSTROM:
+        return f"two atoms overlap: they are {distance:.3g} Å apart"
+    return ""
+
+
+def _outcome(record: Record | None, structure: Structure, corrected: bool) -> Relaxation:
+    """The outcome that a crystal's record tells."""
+    from pymatgen.core import Element, Structure
+
+    assert record is not None
+    if record["status"] == "failed":
+        return Relaxation("failed", reason=record["reason"])
+    lattice, frac_coords = np.array(record["lattice"]), np.array(record["frac_coords"])
+    if (distance := min_distance(lattice, frac_coords)) < MIN_VALID_DISTANCE_ANGSTROM:
+        reason = f"the relaxed crystal is none: two atoms are {distance:.3g} Å apart"
+        return Relaxation("failed", reason=reason)
+    return Relaxation(
+        status=record["status"],
+        steps=record["steps"],
+        energy_ev_per_atom=record["energy_ev_per_atom"],
+        energy_is_corrected=corrected,
+        structure=Structure(
+            lattice, [Element.from_Z(site.specie.Z) for site in structure], frac_coords
+        ),
+    )
+
+
+def _open_folder(folder: Path) -> None:
+    """Make the folder, or refuse one that is not of relaxations; remove what a kill left."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file, not a folder: name a new folder for relaxations")
+    names = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    ours = {_SETTINGS, _CRYSTALS, _LOG}
+    if found := sorted(name for name in names - ours if not is_partial(folder / name)):
+        raise ValueError(
+            f"{folder} holds {found[0]}, which is no part of a folder of relaxations: name a "
+            "new or an empty folder"
+        )
+    crystals = folder / _CRYSTALS
+    crystals.mkdir(parents=True, exist_ok=True)
+    for path in filter(is_partial, [*folder.iterdir(), *crystals.iterdir()]):
+        path.unlink(missing_ok=True)
+
+
+def _claim(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Write down what the relaxations in a folder depend on, or refuse one of other settings."""
+    path = folder / _SETTINGS
+    here = {"format": FORMAT, **settings}
+    if not path.exists():
+        return write_atomically(path, _json(here))
+    try:
+        there = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} cannot be read ({error}): name another folder") from error
+    differences = [
+        f"{name} is {there.get(name)!r} there and {here.get(name)!r} now"
+        for name in {**there, **here}
+        if there.get(name) != here.get(name)
+    ]
+    if differences:
+        raise ValueError(
+            f"{folder} holds relaxations of other settings: {'; '.join(differences)}. Name another "
+            "folder, or repeat the settings that are there"
+        )
+
+
+def _key(structure: Structure, settings: Mapping[str, Any]) -> str:
+    """Names the file of a crystal: the same for the same numbers and settings."""
+    content = json.dumps([_arrays(structure), settings], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:32]
+
+
+def _file(folder: Path, key: str) -> Path:
+    return folder / _CRYSTALS / f"{key}.json"
+
+
+def _read(folder: Path, key: str, seconds_per_crystal: float) -> Record | None:
+    """A crystal's record; None if there is none, or it failed at a shorter limit."""
+    path = _file(folder, key)
+    if not path.exists():
+        return None
+    try:
+        record = dict(json.loads(path.read_text(encoding="utf-8")))
+        needed = {"status", "reason"} if record["status"] == "failed" else {"steps", "lattice"}
+        if missing := needed - set(record):
+            raise ValueError(f"it lacks {', '.join(sorted(missing))}")
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} cannot be read ({error}): delete it, and its crystal is relaxed again"
+        ) from error
+    return None if record.get("limit_s", seconds_per_crystal) < seconds_per_crystal else record
+
+
+def _json(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, ensure_ascii=False, indent=1) + "\n"
+
+
+@contextmanager
+def _meter(
+    progress: Callable[[int, int], None] | bool, total: int, done: int
+) -> Iterator[Callable[[], None]]:
+    """A function to call for each crystal that is done."""
+    from tqdm import tqdm
+
+    if callable(progress):
+        progress(done, total)
+    shown = progress is True
+    with tqdm(total=total, initial=done, unit="crystal", desc="relaxing", disable=not shown) as bar:
+
+        def advance() -> None:
+            nonlocal done
+            done += 1
+            bar.update()
+            if callable(progress):
+                progress(done, total)
+
+        yield advance

@@ -1,0 +1,221 @@
+"""Relax one crystal with an interatomic potential: the script that worker processes run.
+
+It imports nothing of miad_jax, so that torch and JAX are never in one process. A request is a
+dict that says everything: the potential and the settings, and the crystal. The potential is
+loaded with the first request and kept.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import hashlib
+import importlib
+import importlib.metadata
+import os
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from ase import Atoms
+    from ase.calculators.calculator import BaseCalculator
+
+CHGNET = "chgnet"
+CHGNET_MAX_ATOMIC_NUMBER = 94
+
+VOLUME_PER_ATOM_ANGSTROM3 = (1.0, 1000.0)
+"""A cell outside of these bounds has collapsed or come apart, whatever its energy."""
+
+Record = dict[str, Any]
+"""What became of a crystal, in values that JSON knows: `status` and what it comes with."""
+
+
+def describe_potential(request: Mapping[str, Any]) -> Record:
+    """What a potential says of itself: `energies_are_corrected` and `version`, or `refused`.
+
+    Args:
+        request: `calculator`, its name; `path`, the folders in which modules are found; `log`,
+            the file to which everything is printed; `parent`, the process id of the parent.
+    """
+    try:
+        _, facts = _potential(*_process(request))
+    except ValueError as error:
+        return {"refused": str(error)}
+    return facts
+
+
+def relax(request: Mapping[str, Any]) -> Record:
+    """Relax cell and positions by FIRE with ASE's FrechetCellFilter; no exception leaves it.
+
+    Args:
+        request: What `describe_potential` takes, and `max_steps`, `fmax_ev_per_angstrom`,
+            `lattice`, `frac_coords` and `atomic_numbers`.
+
+    Returns:
+        `status`, `steps`, `energy_ev_per_atom`, `lattice` and `frac_coords`; or the status
+        "failed" and the `reason`.
+    """
+    from ase import Atoms
+    from ase.data import chemical_symbols
+
+    heaviest = max(request["atomic_numbers"])
+    if request["calculator"] == CHGNET and heaviest > CHGNET_MAX_ATOMIC_NUMBER:
+        last = chemical_symbols[CHGNET_MAX_ATOMIC_NUMBER]
+        reason = f"CHGNet does not know {chemical_symbols[heaviest]}: its elements end with {last}"
+        return {"status": "failed", "reason": reason}
+    try:
+        calculator, _ = _potential(*_process(request))
+        atoms = Atoms(
+            numbers=request["atomic_numbers"],
+            cell=request["lattice"],
+            scaled_positions=request["frac_coords"],
+            pbc=True,
+            calculator=calculator,
+        )
+        return _relax(atoms, request["max_steps"], request["fmax_ev_per_angstrom"])
+    except Exception as error:  # potentials raise all there is
+        return {"status": "failed", "reason": f"the potential failed: {_plain(error)}"}
+
+
+def _relax(atoms: Atoms, max_steps: int, fmax_ev_per_angstrom: float) -> Record:
+    """The record of a crystal whose calculator is set."""
+    from ase.filters import FrechetCellFilter
+    from ase.optimize import FIRE
+
+    if reason := _volume_out_of_bounds(atoms):
+        return {"status": "failed", "reason": reason}
+    optimizer = FIRE(FrechetCellFilter(atoms), logfile=None)
+    status = "not converged"
+    for converged in optimizer.irun(fmax=fmax_ev_per_angstrom, steps=max_steps):
+        status = "converged" if converged else "not converged"
+        if reason := _not_finite(atoms) or _volume_out_of_bounds(atoms):
+            reason = f"the relaxation diverges: at step {optimizer.nsteps} {reason}"
+            return {"status": "failed", "reason": reason}
+    return {
+        "status": status,
+        "steps": int(optimizer.nsteps),
+        "energy_ev_per_atom": float(atoms.get_potential_energy()) / len(atoms),
+        "lattice": atoms.cell.array.tolist(),
+        "frac_coords": atoms.get_scaled_positions(wrap=False).tolist(),
+    }
+
+
+def _not_finite(atoms: Atoms) -> str:
+    """Which of the potential's answers is not finite, or an empty string."""
+    answers = {
+        "energy": atoms.get_potential_energy(),
+        "forces": atoms.get_forces(),
+        "stress": atoms.get_stress(),
+    }
+    wrong = [name for name, value in answers.items() if not np.isfinite(value).all()]
+    return f"the potential's answer is not finite ({', '.join(wrong)})" if wrong else ""
+
+
+def _volume_out_of_bounds(atoms: Atoms) -> str:
+    """Why the cell is no solid's, or an empty string."""
+    volume = float(atoms.get_volume()) / len(atoms)
+    low, high = VOLUME_PER_ATOM_ANGSTROM3
+    if low <= volume <= high:
+        return ""
+    return f"the cell has {volume:.3g} Å³ an atom; allowed are {low:g} to {high:g}"
+
+
+def _plain(error: BaseException) -> str:
+    """An exception in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def _process(request: Mapping[str, Any]) -> tuple[str, tuple[str, ...], str, int]:
+    """What of a request is the same for all that a process gets."""
+    return request["calculator"], tuple(request["path"]), request["log"], request["parent"]
+
+
+@functools.cache
+def _potential(
+    name: str, path: tuple[str, ...], log: str, parent: int
+) -> tuple[BaseCalculator, dict[str, Any]]:
+    """Make this process ready for a potential, and load it."""
+    threading.Thread(target=_follow, args=(parent,), daemon=True).start()
+    printed = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.dup2(printed, 1)
+    os.dup2(printed, 2)
+    warnings.simplefilter("ignore")
+    sys.path[:] = path  # what the parent finds, the worker finds
+    return _load(name)
+
+
+def _follow(parent: int) -> None:
+    """End the process when its parent is gone, also within a relaxation that hangs."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
+def _load(name: str) -> tuple[BaseCalculator, dict[str, Any]]:
+    """Load "chgnet", or call the factory of "module:factory".
+
+    Returns:
+        The ASE calculator, and what it says of itself: `energies_are_corrected`, `version`.
+
+    Raises:
+        ValueError: If it cannot be loaded, or does not declare what its energies are.
+    """
+    if name == CHGNET:
+        return _load_chgnet()
+    module_name, _, factory_name = name.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:  # a user's module raises all there is
+        raise ValueError(
+            f"the module {module_name!r} of the calculator {name!r} cannot be imported "
+            f"({_plain(error)}): install it, or add its folder to PYTHONPATH"
+        ) from error
+    factory = getattr(module, factory_name, None)
+    if not callable(factory):
+        near = difflib.get_close_matches(factory_name, dir(module), n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise ValueError(
+            f"the module {module_name!r} has no function {factory_name!r}{hint}: name one that "
+            "takes no argument and returns an ASE calculator"
+        )
+    corrected = getattr(factory, "energies_are_corrected", None)
+    if corrected is None:
+        corrected = getattr(module, "energies_are_corrected", None)
+    if not isinstance(corrected, bool):
+        raise ValueError(
+            f"the calculator {name!r} does not say what its energies are: add the line "
+            f"`energies_are_corrected = True` to {module_name} if they carry the Materials "
+            "Project's 2020 corrections (as CHGNet's do), or `= False` if they are plain "
+            "GGA/GGA+U energies (as eqV2's are)"
+        )
+    try:
+        calculator = factory()
+    except Exception as error:  # a user's factory raises all there is
+        raise ValueError(f"the calculator {name!r} cannot be made ({_plain(error)})") from error
+    if not hasattr(calculator, "get_forces"):
+        raise ValueError(f"{name!r} returned {calculator!r}: it must return an ASE calculator")
+    version = getattr(module, "__version__", "")
+    if not version and module.__file__:
+        version = hashlib.sha256(Path(module.__file__).read_bytes()).hexdigest()[:16]
+    return calculator, {"energies_are_corrected": corrected, "version": str(version)}
+
+
+def _load_chgnet() -> tuple[BaseCalculator, dict[str, Any]]:
+    """CHGNet with the weights that come with it, on the CPU."""
+    try:
+        from chgnet.model.dynamics import CHGNetCalculator
+    except ImportError as error:
+        raise ValueError(
+            f"the potential {CHGNET!r} cannot be imported ({_plain(error)}): "
+            'pip install "miad_jax[eval]"'
+        ) from error
+    calculator = CHGNetCalculator(use_device="cpu")
+    version = f"chgnet {importlib.metadata.version('chgnet')}, weights {calculator.version}"
+    return calculator, {"energies_are_corrected": True, "version": version}
