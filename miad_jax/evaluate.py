@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from absl import flags
 
 from miad_jax import command
 from miad_jax.data.files import is_partial, write_atomically
-from miad_jax.evaluation.dft import write_dft_inputs
+from miad_jax.evaluation.dft import read_dft_energies, write_dft_inputs
 from miad_jax.evaluation.energies import elemental_energies
 from miad_jax.evaluation.hull import hull_from_dataset, hull_from_entries
 from miad_jax.evaluation.judgement import Judgement
@@ -57,12 +58,17 @@ flags.DEFINE_integer("num_workers", None, "Worker processes; default: cores", fl
 flags.DEFINE_string(
     "dft_inputs", None, "Folder for VASP inputs of the crystals worth it", flag_values=FLAGS
 )
+flags.DEFINE_string(
+    "dft_energies", None, "CSV of the energies of those inputs; needs --hull", flag_values=FLAGS
+)
 
 FORMAT = "miad_jax report 1"
 
 
 def main(argv: Sequence[str]) -> int:
-    """Judge as the command line says; 1 if a sample has no outcome."""
+    """Judge as the command line says."""
+    # pymatgen warns of every noble gas; what matters is in the rows.
+    warnings.filterwarnings("ignore", message="No Pauling electronegativity")
     samples = command.parse(FLAGS, argv, str(__doc__), positional="SAMPLES")
     if FLAGS.reference is None:
         raise ValueError("no --reference: name a data set, or a folder with train.csv")
@@ -168,7 +174,8 @@ def _energies(
         seconds_per_crystal=FLAGS.seconds_per_crystal,
         **settings,
     )
-    return Energies(relaxations, hull, elemental)
+    dft = {} if FLAGS.dft_energies is None else read_dft_energies(FLAGS.dft_energies)
+    return Energies(relaxations, hull, elemental, dft)
 
 
 def _write_dft_inputs(judgement: Judgement, folder: Path) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from miad_jax.data import default_cache_dir
+from miad_jax.evaluation.dft import DftEnergy
 from miad_jax.evaluation.hull import (
     ElementalEnergies,
     Hull,
@@ -102,6 +103,56 @@ def e_above_hull(
     if isinstance(energy, str):
         return energy
     return hull.e_above_hull_ev_per_atom(structure.composition, energy)
+
+
+def dft_columns(
+    structures: Sequence[Structure | None],
+    ids: Sequence[str],
+    energies: Mapping[str, DftEnergy],
+    hull: Hull,
+) -> list[dict[str, Any]]:
+    """What the rows get from a table of DFT energies, corrected as the Materials Project's.
+
+    Args:
+        structures: The crystals that were handed off; None where there is none.
+        ids: Their names.
+        energies: Total energies by name, uncorrected.
+        hull: A hull of total energies.
+
+    Raises:
+        ValueError: If the hull is one of formation energies, or an id is none of the samples.
+    """
+    if hull.scale != "total":
+        raise ValueError(
+            "DFT energies need a hull of computed entries: give --hull, a JSON of them"
+        )
+    if unknown := sorted(set(energies) - set(ids)):
+        raise ValueError(
+            f"the DFT energies name {unknown[0]!r}, which is no sample: give the table of the "
+            "inputs that were made from these samples"
+        )
+    found = []
+    for structure, name in zip(structures, ids, strict=True):
+        total = above = None
+        reason = ""
+        if name in energies and structure is not None:
+            dft = energies[name]
+            total = corrected_energy_per_atom(
+                structure,
+                dft.energy_ev / len(structure),
+                hubbards=dft.hubbards,
+                potcar_symbols=dft.potcar_symbols,
+            )
+            above = e_above_hull(structure, total, hull, None)
+            reason = above if isinstance(above, str) else ""
+        found.append(
+            {
+                "dft_energy_ev_per_atom": total if isinstance(total, float) else None,
+                "dft_e_above_hull_ev_per_atom": above if isinstance(above, float) else None,
+                "dft_reason": reason,
+            }
+        )
+    return found
 
 
 def energy_columns(

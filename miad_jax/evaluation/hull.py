@@ -36,6 +36,13 @@ if TYPE_CHECKING:
 
 Scale = Literal["total", "formation"]
 
+MAX_DIAGRAM_ELEMENTS = 6
+"""The facets of a phase diagram multiply with its elements: at 10 it takes seconds, at 12 minutes.
+Beyond this number the distance to the same hull is found without its facets."""
+
+ROUNDING_EV_PER_ATOM = 1e-8
+"""A smaller distance is none, so that rounding decides of no crystal that lies on the hull."""
+
 _PICKLE_SUFFIXES = {".pkl", ".pickle", ".p", ".joblib"}
 _GZIP_MAGIC, _PICKLE_MAGIC = b"\x1f\x8b", b"\x80"
 
@@ -83,11 +90,28 @@ class Hull:
             return f"the hull has no entry of {', '.join(unknown)}"
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # noble gases have no electronegativity
-            diagram = self._diagram(_symbols(composition))
-            return float(
-                energy_ev_per_atom
-                - diagram.get_hull_energy_per_atom(composition.element_composition)
-            )
+            composition = composition.element_composition
+            if len(composition) > MAX_DIAGRAM_ELEMENTS:
+                hull = self._lowest_mixture(composition)
+            else:
+                diagram = self._diagram(_symbols(composition))
+                hull = float(diagram.get_hull_energy_per_atom(composition))
+        distance = float(energy_ev_per_atom) - hull
+        return 0.0 if abs(distance) < ROUNDING_EV_PER_ATOM else distance
+
+    def _lowest_mixture(self, composition: Composition) -> float:
+        """The energy min Σ w_i E_i of a mixture of entries with the same shares of elements."""
+        from scipy.optimize import linprog
+
+        entries = self._entries(_symbols(composition))
+        shares = [[c.get_atomic_fraction(e) for c, _ in entries] for e in composition]
+        target = [composition.get_atomic_fraction(e) for e in composition]
+        return float(linprog([energy for _, energy in entries], A_eq=shares, b_eq=target).fun)
+
+    def _entries(self, system: frozenset[str]) -> list[tuple[Composition, float]]:
+        """The entries of some elements and no other."""
+        found = (lowest.values() for elements, lowest in self._lowest.items() if elements <= system)
+        return [entry for entries in found for entry in entries]
 
     def _diagram(self, system: frozenset[str]) -> PhaseDiagram:
         """The phase diagram of some elements."""
@@ -95,12 +119,7 @@ class Hull:
         from pymatgen.core import Element
 
         if system not in self._diagrams:
-            entries = [
-                PDEntry(composition, energy * composition.num_atoms)
-                for elements, lowest in self._lowest.items()
-                if elements <= system
-                for composition, energy in lowest.values()
-            ]
+            entries = [PDEntry(c, energy * c.num_atoms) for c, energy in self._entries(system)]
             elements = sorted(map(Element, system), key=lambda element: element.Z)
             self._diagrams[system] = PhaseDiagram(entries, elements)
         return self._diagrams[system]

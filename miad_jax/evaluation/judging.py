@@ -16,12 +16,14 @@ from miad_jax.data import to_structures
 from miad_jax.evaluation.composition import valid_composition
 from miad_jax.evaluation.coverage import coverage, property_distances
 from miad_jax.evaluation.describe import describe_all
-from miad_jax.evaluation.energies import energy_columns
+from miad_jax.evaluation.dft import DftEnergy
+from miad_jax.evaluation.energies import dft_columns, energy_columns
 from miad_jax.evaluation.fingerprints import composition_fingerprints, structure_fingerprints
 from miad_jax.evaluation.hull import ElementalEnergies, Hull
 from miad_jax.evaluation.judgement import OUTCOMES, Judgement, Table
 from miad_jax.evaluation.matching import match
 from miad_jax.evaluation.measures import (
+    DFT,
     matching_rates,
     stability_rates,
     structure_rates,
@@ -51,11 +53,13 @@ class Energies:
         relaxations: Of the first samples, in their order.
         hull: The hull.
         elemental: Elemental energies, for a hull of formation energies.
+        dft: Energies of static DFT runs by the sample's id, which need a hull of total energies.
     """
 
     relaxations: Sequence[Relaxation]
     hull: Hull
     elemental: ElementalEnergies | None = None
+    dft: Mapping[str, DftEnergy] = field(default_factory=dict)
 
 
 @dataclass
@@ -120,23 +124,37 @@ def judge(
     shown = dict(settings or {}) | {"reference": reference.name}
     if energies is not None:
         progress.say("stability")
-        judged = rows[: len(energies.relaxations)]
+        num = len(energies.relaxations)
+        relaxed[:num] = [x.structure for x in energies.relaxations]
         found = energy_columns(energies.relaxations, energies.hull, energies.elemental)
-        for row, columns in zip(judged, found, strict=True):
-            row |= columns
-        relaxed[: len(judged)] = [x.structure for x in energies.relaxations]
-        _match(judged, relaxed[: len(judged)], reference, "_relaxed", num_workers, progress)
-        judged = with_sun(judged)
-        rows[: len(judged)] = judged
-        tables["Stability"] = stability_rates(judged)
-        tables["S.U.N. by every definition"] = variants(judged)
-        shown["hull"] = energies.hull.definition
-        if energies.elemental is not None:
-            shown["elemental energies"] = (
-                f"fitted to {energies.elemental.num_crystals} crystals, mean absolute error "
-                f"{energies.elemental.mae_ev_per_atom:.3f} eV/atom"
-            )
+        _update(rows, found)
+        _match(rows[:num], relaxed[:num], reference, "_relaxed", num_workers, progress)
+        rows[:num] = with_sun(rows[:num])
+        tables["Stability"] = stability_rates(rows[:num])
+        tables["S.U.N. by every definition"] = variants(rows[:num])
+        if energies.dft:
+            ids = [str(row["id"]) for row in rows]
+            _update(rows, dft_columns(relaxed, ids, energies.dft, energies.hull))
+            tables["Stability by DFT"] = stability_rates(rows[:num], DFT)
+        shown |= _said_of(energies)
     return Judgement(rows, tables, structures, relaxed, reference.histogram, shown)
+
+
+def _update(rows: Sequence[dict[str, Any]], columns: Sequence[Mapping[str, Any]]) -> None:
+    """Add columns to the first rows."""
+    for row, found in zip(rows, columns, strict=False):
+        row |= found
+
+
+def _said_of(energies: Energies) -> dict[str, str]:
+    """What the report says of the hull."""
+    said = {"hull": energies.hull.definition}
+    if energies.elemental is not None:
+        said["elemental energies"] = (
+            f"fitted to {energies.elemental.num_crystals} crystals, mean absolute error "
+            f"{energies.elemental.mae_ev_per_atom:.3f} eV/atom"
+        )
+    return said
 
 
 def _match(

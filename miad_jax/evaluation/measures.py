@@ -23,6 +23,9 @@ THRESHOLDS: dict[str, Callable[[float], bool]] = {
 }
 """Energies above the hull, in eV/atom, that count as stable; the paper's are the strict ones."""
 
+POTENTIAL, DFT = "e_above_hull_ev_per_atom", "dft_e_above_hull_ev_per_atom"
+"""Columns of energies above the hull."""
+
 MATCHED_ON = {"generated": "", "relaxed": "_relaxed"}
 """Which structures are compared for uniqueness and novelty, and how their columns end."""
 
@@ -31,14 +34,18 @@ def with_sun(rows: Rows) -> list[dict[str, Any]]:
     """The rows with `sun` and `msun` as the paper defines them."""
     return [
         {**row, "sun": is_sun(row, "< 0"), "msun": is_sun(row, "< 0.1")}
-        if row.get("e_above_hull_ev_per_atom") is not None
+        if row.get(POTENTIAL) is not None
         else {**row, "sun": None, "msun": None}
         for row in rows
     ]
 
 
 def is_sun(
-    row: Mapping[str, Any], threshold: str, matched_on: str = "generated", single: bool = False
+    row: Mapping[str, Any],
+    threshold: str,
+    matched_on: str = "generated",
+    single: bool = False,
+    energy: str = POTENTIAL,
 ) -> bool:
     """Whether a sample is stable, unique and novel.
 
@@ -47,11 +54,12 @@ def is_sun(
         threshold: A key of `THRESHOLDS`.
         matched_on: A key of `MATCHED_ON`.
         single: Whether crystals of a single element count too.
+        energy: Column of the energy above the hull.
     """
-    energy, end = row.get("e_above_hull_ev_per_atom"), MATCHED_ON[matched_on]
+    above, end = row.get(energy), MATCHED_ON[matched_on]
     return (
-        energy is not None
-        and THRESHOLDS[threshold](energy)
+        above is not None
+        and THRESHOLDS[threshold](above)
         and bool(row.get(f"unique{end}"))
         and bool(row.get(f"novel{end}"))
         and (single or _num_elements(row) > 1)
@@ -98,15 +106,18 @@ def matching_rates(rows: Rows) -> list[Rate]:
     ]  # fmt: skip
 
 
-def stability_rates(rows: Rows) -> list[Rate]:
-    """Stable, metastable, what of them is unique and novel, S.U.N. and M.S.U.N."""
+def stability_rates(rows: Rows, energy: str = POTENTIAL) -> list[Rate]:
+    """Stable, metastable, what of them is unique and novel, S.U.N. and M.S.U.N.
+
+    Args:
+        rows: Of judged samples.
+        energy: Column of the energy above the hull.
+    """
     total, found = len(rows), []
-    known = [row for row in rows if row.get("e_above_hull_ev_per_atom") is not None]
-    found.append(
-        Rate("energy known", len(known), total, "relaxed, and an energy above the hull is known")
-    )
+    known = [row for row in rows if row.get(energy) is not None]
+    found.append(Rate("energy known", len(known), total, "an energy above the hull is known"))
     for name, threshold in (("stable", "< 0"), ("metastable", "< 0.1")):
-        those = [r for r in known if THRESHOLDS[threshold](r["e_above_hull_ev_per_atom"])]
+        those = [row for row in known if THRESHOLDS[threshold](row[energy])]
         new = sum(bool(row.get("unique")) and bool(row.get("novel")) for row in those)
         found += [
             Rate(
@@ -121,7 +132,7 @@ def stability_rates(rows: Rows) -> list[Rate]:
     for name, threshold in (("S.U.N.", "< 0"), ("M.S.U.N.", "< 0.1")):
         found.append(
             Rate(
-                name, sum(is_sun(row, threshold) for row in rows), total,
+                name, sum(is_sun(row, threshold, energy=energy) for row in rows), total,
                 f"energy above the hull {threshold} eV/atom, unique and novel on the generated "
                 "structures, more than one element",
             )
@@ -131,14 +142,16 @@ def stability_rates(rows: Rows) -> list[Rate]:
 
 def variants(rows: Rows) -> list[Rate]:
     """S.U.N. by every definition in use: threshold, structures compared, single elements."""
-    total = len(rows)
+    definition = (
+        "energy above the hull as named; matched by nothing earlier and nothing known, comparing "
+        "the structures named; crystals of a single element counted or not; the first is S.U.N."
+    )
     return [
         Rate(
             f"{threshold} eV/atom, {matched_on}, single elements {'in' if single else 'out'}",
             sum(is_sun(row, threshold, matched_on, single) for row in rows),
-            total,
-            f"energy above the hull {threshold} eV/atom; unique and novel on the {matched_on} "
-            f"structures; single elements {'count' if single else 'do not count'}",
+            len(rows),
+            definition,
         )
         for threshold, matched_on, single in itertools.product(
             THRESHOLDS, MATCHED_ON, (False, True)

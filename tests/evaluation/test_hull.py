@@ -13,6 +13,7 @@ from pymatgen.core import Composition, Lattice, Structure
 from pymatgen.core.entries import ComputedEntry, ComputedStructureEntry
 from scipy.optimize import linprog
 
+from miad_jax.evaluation import hull as hull_module
 from miad_jax.evaluation.hull import (
     ElementalEnergies,
     Hull,
@@ -79,6 +80,23 @@ def test_order_and_size_of_cells_do_not_matter():
     ]
     a, b = (hull.e_above_hull_ev_per_atom(Composition("Li2FeO3"), 0.0) for hull in hulls)
     assert a == pytest.approx(b, abs=1e-12)
+
+
+def test_many_elements_are_as_exact_as_few(monkeypatch):
+    symbols = ("Li", "Na", "Mg", "Al", "Fe", "O", "F")
+    compositions, energies = random_entries(5, symbols, num=30)
+    composition = Composition("Li2NaMgAlFeO4F")
+    assert len(composition) > hull_module.MAX_DIAGRAM_ELEMENTS
+    hull = Hull(zip(compositions, energies, strict=True), "total", "random")
+    found = hull.e_above_hull_ev_per_atom(composition, -3.0)
+    monkeypatch.setattr(hull_module, "MAX_DIAGRAM_ELEMENTS", 7)
+    assert found == pytest.approx(hull.e_above_hull_ev_per_atom(composition, -3.0), abs=1e-9)
+
+
+def test_rounding_makes_no_crystal_stable():
+    hull = hull_from_dataset([Composition("Na3Cl"), Composition("NaCl")], [-1.0, -2.0])
+    assert hull.e_above_hull_ev_per_atom(Composition("Na6Cl2"), -1.0 - 1e-12) == 0.0
+    assert hull.e_above_hull_ev_per_atom(Composition("Na6Cl2"), -1.0 - 1e-6) < 0
 
 
 def test_reasons_where_there_is_no_distance():

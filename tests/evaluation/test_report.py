@@ -12,8 +12,9 @@ from pymatgen.core import Element, Lattice, Structure
 from miad_jax.data.structures import from_structures
 from miad_jax.evaluation.describe import COLUMNS, NOT_FINITE, describe
 from miad_jax.evaluation.judgement import OUTCOMES, Judgement
-from miad_jax.evaluation.page import NUM_BEST, html_page, plot_energies, plot_spacegroups
+from miad_jax.evaluation.page import NUM_BEST, html_page
 from miad_jax.evaluation.periodic_table import PLACES, plot_periodic_table
+from miad_jax.evaluation.pictures import plot_energies, plot_spacegroups
 from miad_jax.evaluation.rates import Quantity, Rate
 from miad_jax.evaluation.report import FORMAT, tables_text, write_report
 
