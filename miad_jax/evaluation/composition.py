@@ -75,9 +75,10 @@ def balances(
 
     The test asks max χ(cations) < min χ(anions), so for a choice that passes there is a border,
     the smallest χ of its anions, below which no state is negative and from which on none is
-    positive; and any choice with such a border passes. For each border the charges that can be
-    reached are collected element by element, which takes the sum of the numbers of states
-    where trying each combination takes their product.
+    positive; and any choice with such a border passes. (A neutral choice without anions has
+    only zeros, which pass at every border.) For each border the charges that can be reached are
+    collected element by element: their number grows with the sum of the numbers of states,
+    that of the combinations with the product.
 
     Args:
         oxidation_states: The states of each element.
@@ -85,7 +86,7 @@ def balances(
         counts: Atoms of each element in the formula.
     """
     elements = list(zip(oxidation_states, electronegativities, counts, strict=True))
-    for border in (*set(electronegativities), math.inf):
+    for border in set(electronegativities):
         charges = {0}
         for states, chi, count in elements:
             allowed = [s for s in states if (s >= 0 if chi < border else s <= 0)]

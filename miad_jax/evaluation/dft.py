@@ -118,7 +118,7 @@ def write_dft_inputs(
             }
         )
     files[INDEX] = csv_text(rows)
-    _write_missing(directory, files)
+    _write_all(directory, files)
     for folder, i in zip(folders, order, strict=True):
         if not (folder / FLOW).exists() and (flow := _flow(structures[i], ids[i])):
             write_atomically(folder / FLOW, flow)
@@ -220,8 +220,8 @@ def _flow(structure: Structure, name: str) -> str:
     return json.dumps(flow, cls=MontyEncoder)
 
 
-def _write_missing(directory: Path, files: Mapping[str, str]) -> None:
-    """Write the files that are not there, in order; refuse a folder with anything else."""
+def _write_all(directory: Path, files: Mapping[str, str]) -> None:
+    """Write the files in order, unless all are there; refuse a folder with anything else."""
     if directory.exists() and not directory.is_dir():
         raise ValueError(f"{directory} is a file, not a folder: name a new folder for the inputs")
     there = [path for path in directory.rglob("*") if path.is_file() and not is_partial(path)]
@@ -240,6 +240,5 @@ def _write_missing(directory: Path, files: Mapping[str, str]) -> None:
         return
     for name, content in files.items():
         path = directory / name
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, content)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, content)

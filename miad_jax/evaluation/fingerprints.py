@@ -38,7 +38,6 @@ TIME_LIMIT_SECONDS = 60.0
 MAX_ATOMS_PER_ANGSTROM3 = 5.0
 """Denser structures are not tried: they take minutes, and real crystals stay below 0.3."""
 
-_MIN_VOLUME_ANGSTROM3 = 0.1
 _MEMORY_LIMIT_BYTES = 8 * 2**30
 _BATCH = 256
 _VERSION = 1
@@ -56,10 +55,10 @@ def structure_fingerprints(
     """Mean over the sites of the CrystalNN "ops" fingerprint (arXiv:2110.06197).
 
     A row is NaN where there is no fingerprint: the structure is None, or no ordered crystal of
-    finite numbers and at least 0.1 Å³, or denser than `MAX_ATOMS_PER_ANGSTROM3`, or CrystalNN
-    fails for one of its sites, or a worker ran out of memory or of `TIME_LIMIT_SECONDS` on it.
-    What is kept holds also the failures of CrystalNN; a structure on which a worker ended is
-    tried again by the next call.
+    finite numbers, or denser than `MAX_ATOMS_PER_ANGSTROM3`, or CrystalNN fails for one of its
+    sites, or a worker ran out of memory or of `TIME_LIMIT_SECONDS` on it. What is kept holds
+    also the failures of CrystalNN; a structure on which a worker was lost is tried again by the
+    next call, and counted in a warning.
 
     Args:
         structures: The structures, None where a sample is no crystal.
@@ -163,8 +162,7 @@ def _arrays(structure: Structure | None) -> Arrays | None:
     lattice, frac_coords = structure.lattice.matrix, structure.frac_coords
     if not ((np.abs(lattice) < 1e9).all() and (np.abs(frac_coords) < 1e9).all()):
         return None  # also where they are NaN
-    volume = abs(np.linalg.det(lattice))
-    if volume < _MIN_VOLUME_ANGSTROM3 or len(structure) > MAX_ATOMS_PER_ANGSTROM3 * volume:
+    if len(structure) > MAX_ATOMS_PER_ANGSTROM3 * abs(np.linalg.det(lattice)):
         return None
     return lattice, frac_coords, np.array([site.specie.Z for site in structure])
 

@@ -160,7 +160,9 @@ def _read_json(path: Path) -> Any:
     try:
         if content.startswith(_GZIP_MAGIC):
             content = gzip.decompress(content)
-        if not content.startswith(_PICKLE_MAGIC) and not set(path.suffixes) & _PICKLE_SUFFIXES:
+        if not content.startswith(_PICKLE_MAGIC) and not _PICKLE_SUFFIXES & {
+            x.lower() for x in path.suffixes
+        }:
             return json.loads(content, object_hook=_shrink)
     except (EOFError, OSError, UnicodeDecodeError, json.JSONDecodeError, zlib.error) as error:
         raise ValueError(

@@ -24,6 +24,7 @@ from miad_jax.evaluation.judgement import OUTCOMES, Judgement, Table
 from miad_jax.evaluation.matching import match
 from miad_jax.evaluation.measures import (
     DFT,
+    contents,
     matching_rates,
     stability_rates,
     structure_rates,
@@ -116,6 +117,7 @@ def judge(
     _match(rows, structures, reference, "", num_workers, progress)
     tables: dict[str, Table] = {"Validity": structure_rates(rows)}
     tables["Uniqueness and novelty"] = matching_rates(rows)
+    tables["Sizes, elements, symmetry"] = contents(rows, reference.histogram)
     if with_coverage and reference.test is not None and not {"matminer", "smact"} & set(missing):
         progress.say("coverage of the test split")
         tables |= _coverage(rows, structures, reference, num_workers, progress)
@@ -152,7 +154,8 @@ def _said_of(energies: Energies) -> dict[str, str]:
     if energies.elemental is not None:
         said["elemental energies"] = (
             f"fitted to {energies.elemental.num_crystals} crystals, mean absolute error "
-            f"{energies.elemental.mae_ev_per_atom:.3f} eV/atom"
+            f"{energies.elemental.mae_ev_per_atom:.3f} eV/atom; in eV: "
+            + ", ".join(f"{e} {x:.3f}" for e, x in sorted(energies.elemental.energies_ev.items()))
         )
     return said
 

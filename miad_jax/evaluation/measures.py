@@ -10,7 +10,11 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from miad_jax.evaluation.rates import Rate
+import numpy as np
+from jaxtyping import Int
+
+from miad_jax.evaluation.describe import SYMPREC_ANGSTROM
+from miad_jax.evaluation.rates import Quantity, Rate, bootstrap
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -104,6 +108,51 @@ def matching_rates(rows: Rows) -> list[Rate]:
             "both of these",
         ),
     ]  # fmt: skip
+
+
+def contents(rows: Rows, reference_histogram: Int[np.ndarray, " counts"]) -> list[Rate | Quantity]:
+    """What the crystals are made of: sizes, elements, symmetry.
+
+    Args:
+        rows: Of judged samples.
+        reference_histogram: Number of reference crystals with 0, 1, 2, … atoms.
+    """
+    good = [row for row in rows if not row["reason"]]
+    sizes = np.array([row["num_atoms"] for row in good], int)
+    elements = np.array([_num_elements(row) for row in good], int)
+    found: list[Rate | Quantity] = [
+        _mean("atoms per cell", sizes, "mean number of atoms of the crystals"),
+        Quantity(
+            "distance of atoms per cell", _total_variation(sizes, reference_histogram), None, "",
+            "total variation distance of the numbers of atoms from the reference's: 0 if equal, "
+            "1 if disjoint",
+        ),
+        _mean("elements a crystal", elements, "mean number of different elements"),
+    ]  # fmt: skip
+    for tolerance in SYMPREC_ANGSTROM:
+        groups = [row[f"spacegroup_number_{tolerance:g}"] for row in good]
+        found.append(
+            Rate(
+                f"symmetry above P1 at {tolerance:g} Å", sum((g or 1) > 1 for g in groups),
+                len(good), "space group by spglib other than P1, of the crystals",
+            )
+        )  # fmt: skip
+    return found
+
+
+def _mean(name: str, values: np.ndarray, definition: str) -> Quantity:
+    if not values.size:
+        return Quantity(name, None, None, "", definition)
+    return Quantity(name, float(values.mean()), bootstrap(np.mean, values), "", definition)
+
+
+def _total_variation(sizes: np.ndarray, reference: np.ndarray) -> float | None:
+    """Half the sum of absolute differences of two shares."""
+    if not sizes.size or not reference.sum():
+        return None
+    counts = np.bincount(sizes, minlength=len(reference)) / len(sizes)
+    known = np.pad(reference / reference.sum(), (0, len(counts) - len(reference)))
+    return float(np.abs(counts - known).sum() / 2)
 
 
 def stability_rates(rows: Rows, energy: str = POTENTIAL) -> list[Rate]:

@@ -57,10 +57,13 @@ def test_the_two_neighbours_may_be_different_crystals():
 
 
 def test_cutoffs_are_inclusive():
-    arrays = line(0), line(0), line(0.5), line(8)
-    assert coverage(*arrays, structure_cutoff=0.5, composition_cutoff=8).precision.count == 1
-    assert coverage(*arrays, structure_cutoff=0.499, composition_cutoff=8).precision.count == 0
-    assert coverage(*arrays, structure_cutoff=0.5, composition_cutoff=7.99).precision.count == 0
+    for cutoffs, count in (((0.5, 8), 1), ((0.499, 8), 0), ((0.5, 7.99), 0)):
+        found = coverage(
+            *(line(0), line(0), line(0.5), line(8)),
+            structure_cutoff=cutoffs[0],
+            composition_cutoff=cutoffs[1],
+        )
+        assert found.precision.count == found.recall.count == count
 
 
 def test_a_set_covers_itself():

@@ -32,7 +32,7 @@ HELIUM = Structure(
 DISORDERED = Structure(Lattice.cubic(3), [Composition("Fe0.5Ni0.5")], [[0, 0, 0]])
 NAN_LATTICE = Structure(np.full((3, 3), np.nan), ["Si"], [[0, 0, 0]])
 NAN_COORDS = Structure(Lattice.cubic(3), ["Si"], [[0, np.nan, 0]])
-TINY = Structure(Lattice.cubic(0.4), ["H"], [[0, 0, 0]])
+FLAT = Structure([[3, 0, 0], [3, 0, 0], [0, 0, 3]], ["H"], [[0, 0, 0]])
 DENSE = Structure(Lattice.cubic(0.5), ["H"], [[0, 0, 0]])
 EMPTY = Structure(Lattice.cubic(3), [], [])
 SAME_PLACE = Structure(Lattice.cubic(4), ["Si", "Si"], [[0, 0, 0], [0, 0, 0]])
@@ -82,7 +82,7 @@ def atom(number, edge=4.0):
 
 
 def test_rows_are_in_order_and_missing_ones_nan(fake):
-    none = [None, NAN_LATTICE, NAN_COORDS, DISORDERED, TINY, DENSE, EMPTY]
+    none = [None, NAN_LATTICE, NAN_COORDS, DISORDERED, FLAT, DENSE, EMPTY]
     found = structure_fingerprints([atom(9), atom(7), *none, atom(8)], num_workers=2)
     assert found.shape == (10, NUM_STRUCTURE_FEATURES)
     np.testing.assert_array_equal(found[[0, 1, 9]].T, np.tile([9, 7, 8], (61, 1)))

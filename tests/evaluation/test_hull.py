@@ -192,9 +192,18 @@ class Bomb:
         return exec, ("import sys; sys.bomb_went_off = True",)
 
 
-@pytest.mark.parametrize("name", ["hull.pkl", "hull.pkl.gz", "hull.json", "hull.json.gz"])
-def test_a_pickle_is_refused_unread(tmp_path, name):
-    content = pickle.dumps(Bomb())
+@pytest.mark.parametrize(
+    ("name", "protocol"),
+    [
+        ("hull.pkl", 0),
+        ("hull.pkl.gz", 0),
+        ("hull.PICKLE", 0),
+        ("hull.json", 4),
+        ("hull.json.gz", 5),
+    ],
+)
+def test_a_pickle_is_refused_unread(tmp_path, name, protocol):
+    content = pickle.dumps(Bomb(), protocol)
     (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
     with pytest.raises(ValueError, match=r"is a pickle.*dumpfn\(diagram.all_entries"):
         hull_from_entries(tmp_path / name)

@@ -74,6 +74,17 @@ def test_every_sample_has_a_row_and_counts_in_every_denominator(judged):
     assert column(judged, "valid_structure")[7] is False
 
 
+def test_sizes_elements_and_symmetry(judged):
+    table = {x.name: x for x in judged.tables["Sizes, elements, symmetry"]}
+    sizes = [8, 16, 16, 2, 8, 2, 2]
+    assert table["atoms per cell"].value == pytest.approx(np.mean(sizes))
+    assert table["elements a crystal"].value == pytest.approx(13 / 7)
+    # The reference has one, two and two atoms: of ours three of seven have two.
+    assert table["distance of atoms per cell"].value == pytest.approx(4 / 7)
+    assert table["symmetry above P1 at 0.1 Å"].total == 7
+    assert table["symmetry above P1 at 0.1 Å"].count >= 6
+
+
 def test_duplicates_name_the_first_they_match_and_known_crystals_their_id(judged):
     assert column(judged, "duplicate_of") == [None, "0", None, None, None, None, None, None]
     assert column(judged, "known_as") == [None, None, "kcl", None, None, None, "iron", None]
