@@ -18,7 +18,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -51,7 +51,7 @@ def answers(
     *,
     num_workers: int,
     seconds: float | None = None,
-) -> Iterator[tuple[int, Any]]:
+) -> Generator[tuple[int, Any], None, None]:
     """Answer all requests in worker processes.
 
     Args:
@@ -63,6 +63,10 @@ def answers(
 
     Yields:
         Index of a request and its answer, or `Lost`, as they come.
+
+    Raises:
+        OSError: If no worker can be started.
+        Exception: If a request cannot be pickled.
     """
     todo: queue.SimpleQueue[int] = queue.SimpleQueue()
     for index in range(len(requests)):
@@ -75,7 +79,10 @@ def answers(
         with suppress(queue.Empty):
             while not closing.is_set():
                 index = todo.get_nowait()
-                done.put((index, worker.answer(requests[index], seconds)))
+                try:
+                    done.put((index, worker.answer(requests[index], seconds)))
+                except Exception as error:  # raised by the caller's loop, which waits for it
+                    done.put((index, error))
         worker.close()
 
     threads = [threading.Thread(target=work, args=(w,), daemon=True) for w in workers]
@@ -83,7 +90,10 @@ def answers(
         thread.start()
     try:
         for _ in requests:
-            yield done.get()
+            index, answer = done.get()
+            if isinstance(answer, Exception):
+                raise answer
+            yield index, answer
     finally:
         closing.set()
         for worker in workers:
@@ -138,6 +148,10 @@ class _Worker:
         finally:
             if timer is not None:
                 timer.cancel()
+                timer.join()
+                if late.is_set():  # it may have come just before the time was over
+                    self._process = None
+                    _end(process)
 
     def close(self) -> None:
         """Let the process end by itself."""

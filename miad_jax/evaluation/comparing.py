@@ -22,7 +22,9 @@ Compared = tuple[Sequence[int], list[int | None], list[int | None]]
 def compare(group: Group) -> Compared:
     """Compare every sample with the earlier samples and with the reference crystals.
 
-    Structures are reduced once each, by the matcher's own reduction, instead of once a pair.
+    Structures are reduced once each instead of once a pair, by the matcher's own reduction,
+    repeated until the cell gets no smaller: once is not always enough, and a crystal must match
+    its own primitive cell.
     """
     indices, samples, reference_indices, reference = group
     matcher = StructureMatcher()
@@ -44,4 +46,5 @@ def compare(group: Group) -> Compared:
 
 
 def _reduced(structure: Structure) -> Structure:
-    return StructureMatcher._get_reduced_structure(structure, primitive_cell=True, niggli=True)
+    reduced = StructureMatcher._get_reduced_structure(structure, primitive_cell=True, niggli=True)
+    return reduced if len(reduced) == len(structure) else _reduced(reduced)

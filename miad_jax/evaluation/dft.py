@@ -41,7 +41,7 @@ In each folder
   static/  Materials Project static run (MPStaticSet). Put the CONTCAR of the second relaxation in
            the place of POSCAR, then run it.
 POTCAR.spec names the pseudopotentials of the PBE set, one a line, in the order of the elements in
-POSCAR; `pmg potcar --spec POTCAR.spec` makes the POTCAR from your own VASP licence.
+POSCAR; pymatgen's `pmg potcar --recursive .` makes the POTCARs from those of your VASP licence.
 flow.json, where it is, is the same as a jobflow flow (atomate2's MPGGADoubleRelaxStaticMaker):
   from jobflow import run_locally; from monty.serialization import loadfn
   run_locally(loadfn("flow.json"), create_folders=True)
@@ -183,6 +183,8 @@ def _check_arguments(ids: Sequence[str], num: int, e_above_hull: Sequence[float]
             f"{num} structures, {len(ids)} ids and {len(e_above_hull)} energies above the hull: "
             "give one of each for each crystal"
         )
+    if not all(map(math.isfinite, e_above_hull)):
+        raise ValueError("an energy above the hull is not finite: leave out crystals without one")
     if twice := sorted({name for name in ids if list(ids).count(name) > 1}):
         raise ValueError(f"the id {twice[0]!r} is there twice: results could not be told apart")
 

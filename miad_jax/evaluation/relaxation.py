@@ -13,7 +13,9 @@ again, delete its file.
 The potential is CHGNet, whose weights come with it, or any ASE calculator as "module:factory".
 The factory is called without arguments, and it or its module says what its energies are:
 
-    energies_are_corrected = False   # eqV2's are not; True if they carry the MP2020 corrections
+    from fairchem.core import OCPCalculator
+
+    energies_are_corrected = False  # eqV2's are not; True if they carry the MP2020 corrections
 
     def eqv2():
         return OCPCalculator(checkpoint_path="eqV2_153M_omat_mp_salex.pt", cpu=True)
@@ -32,7 +34,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -57,6 +59,8 @@ METHOD = "FIRE over positions and cell (FrechetCellFilter)"
 OVERLAP_ANGSTROM = 0.1
 """Atoms closer than this lie upon each other: no potential says where they should go."""
 
+_DONE = {"status", "steps", "energy_ev_per_atom", "lattice", "frac_coords"}
+_FAILED = {"status", "reason"}
 _SETTINGS, _CRYSTALS, _LOG = "settings.json", "crystals", "workers.log"
 
 
@@ -140,23 +144,13 @@ def relax(
     for i, key in keys.items():
         first.setdefault(key, i)
     records = {key: _read(folder, key, seconds_per_crystal) for key in first}
-    todo = {key: given[i] for key, i in first.items() if records[key] is None}
-    names = list(todo)
-    requests = [settings | process | _arrays(structure) for structure in todo.values()]
-    found = answers(
-        relaxing.__file__,
-        relaxing.relax.__name__,
-        requests,
-        num_workers=num_workers,
-        seconds=seconds_per_crystal,
-    )
-    with (
-        _meter(progress, len(records), len(records) - len(todo)) as advance,
-        closing(cast("Generator[tuple[int, Any], None, None]", found)),
-    ):
-        for index, answer in found:
-            key = names[index]
-            record = {"id": str(ids[first[key]]), **_record(answer, seconds_per_crystal)}
+    todo = [key for key, record in records.items() if record is None]
+    requests = [settings | process | _arrays(given[first[key]]) for key in todo]
+    found = _relaxed(requests, seconds_per_crystal, num_workers)
+    with closing(found), _meter(progress, len(records), len(records) - len(todo)) as advance:
+        for index, record in found:
+            key = todo[index]
+            record = {"id": str(ids[first[key]]), **record}
             write_atomically(_file(folder, key), _json(record))
             records[key] = record
             advance()
@@ -184,12 +178,24 @@ def _facts(request: Mapping[str, Any]) -> Record:
     return facts
 
 
-def _record(answer: Record | Lost, seconds_per_crystal: float) -> Record:
-    """An answer, or that there was none within the limit."""
-    if isinstance(answer, Lost):
-        reason = f"the relaxation {answer.reason}"
-        return {"status": "failed", "reason": reason, "limit_s": seconds_per_crystal}
-    return answer
+def _relaxed(
+    requests: Sequence[Record], seconds_per_crystal: float, num_workers: int
+) -> Generator[tuple[int, Record], None, None]:
+    """Index and record of each request, as they come."""
+    found = answers(
+        relaxing.__file__,
+        relaxing.relax.__name__,
+        requests,
+        num_workers=num_workers,
+        seconds=seconds_per_crystal,
+    )
+    with closing(found):
+        for index, answer in found:
+            if isinstance(answer, Lost):
+                reason = f"the relaxation was lost: {answer.reason}"
+                yield index, {"status": "failed", "reason": reason, "limit_s": seconds_per_crystal}
+            else:
+                yield index, answer
 
 
 def _check_arguments(
@@ -308,6 +314,7 @@ def _key(structure: Structure, settings: Mapping[str, Any]) -> str:
 
 
 def _file(folder: Path, key: str) -> Path:
+    """Where the record of a crystal is."""
     return folder / _CRYSTALS / f"{key}.json"
 
 
@@ -318,8 +325,8 @@ def _read(folder: Path, key: str, seconds_per_crystal: float) -> Record | None:
         return None
     try:
         record = dict(json.loads(path.read_text(encoding="utf-8")))
-        needed = {"status", "reason"} if record["status"] == "failed" else {"steps", "lattice"}
-        if missing := needed - set(record):
+        missing = (_FAILED if record["status"] == "failed" else _DONE) - set(record)
+        if missing:
             raise ValueError(f"it lacks {', '.join(sorted(missing))}")
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
@@ -329,6 +336,7 @@ def _read(folder: Path, key: str, seconds_per_crystal: float) -> Record | None:
 
 
 def _json(content: Mapping[str, Any]) -> str:
+    """JSON as files hold it."""
     return json.dumps(content, ensure_ascii=False, indent=1) + "\n"
 
 

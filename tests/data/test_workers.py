@@ -1,5 +1,6 @@
 """Workers answer, and one that dies or hangs costs its request alone."""
 
+import pickle
 import sys
 import textwrap
 import time
@@ -50,6 +51,11 @@ def test_a_worker_that_hangs_is_killed(script):
     assert found[0] == Lost("took longer than 3 s")
     assert found[1][0] == 1
     assert time.monotonic() - started < 40
+
+
+def test_a_request_that_cannot_be_sent_is_an_error(script):
+    with pytest.raises((AttributeError, TypeError, pickle.PicklingError), match=r"lambda|pickle"):
+        list(answers(script, "answer", [1, lambda: 0], num_workers=1))
 
 
 def test_leaving_early_ends_the_workers(script):

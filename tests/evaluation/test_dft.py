@@ -125,6 +125,8 @@ def test_lists_that_do_not_fit_are_refused(tmp_path):
         write(tmp_path / "dft", ids=["a", "b"])
     with pytest.raises(ValueError, match="'a' is there twice"):
         write(tmp_path / "dft", ids=["a", "b", "a"])
+    with pytest.raises(ValueError, match="is not finite: leave out"):
+        write(tmp_path / "dft", e_above_hull_ev_per_atom=[0.0, np.nan, 0.0])
     assert not (tmp_path / "dft").exists()
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="is a file"):

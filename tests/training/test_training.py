@@ -32,7 +32,7 @@ def tiny(**overrides):
     config = default_config()
     config.infusion.num_atoms = 5
     config.network.hidden_dim = 16
-    config.network.num_layers = 2
+    config.network.num_layers = 1
     config.network.num_freqs = 4
     config.network.time_dim = 8
     config.diffusion.num_steps = 50
