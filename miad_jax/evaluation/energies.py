@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from miad_jax.data import default_cache_dir
 from miad_jax.evaluation.dft import DftEnergy
-from miad_jax.evaluation.hull import (
+from miad_jax.evaluation.hull import Hull
+from miad_jax.evaluation.reference import Reference
+from miad_jax.evaluation.relaxation import Relaxation, relax
+from miad_jax.evaluation.relaxing import CHGNET
+from miad_jax.evaluation.scales import (
     ElementalEnergies,
-    Hull,
     choose_for_fit,
     corrected_energy_per_atom,
     fit_elemental_energies,
 )
-from miad_jax.evaluation.reference import Reference
-from miad_jax.evaluation.relaxation import Relaxation, relax
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -40,8 +44,9 @@ def elemental_energies(
             f"{reference.name} has no formation energies in all its splits, so there is no hull: "
             "give --hull, a JSON of computed entries, or --calculator=none"
         )
-    identity = hashlib.sha256(f"{calculator} {reference.fingerprint}".encode()).hexdigest()[:16]
-    folder = default_cache_dir() / "elemental_energies" / identity
+    identity = f"{_version(calculator)} {reference.fingerprint}"
+    name = hashlib.sha256(identity.encode()).hexdigest()[:16]
+    folder = default_cache_dir() / "elemental_energies" / name
     file = folder.with_suffix(".json")
     if file.exists():
         return ElementalEnergies.load(file)
@@ -71,6 +76,16 @@ def elemental_energies(
     fit = fit_elemental_energies(*(list(column) for column in zip(*good, strict=True)))
     fit.save(file)
     return fit
+
+
+def _version(calculator: str) -> str:
+    """What a potential's energies depend on: CHGNet's version, or the content of a module."""
+    module = calculator.partition(":")[0]
+    if calculator == CHGNET:
+        return f"{calculator} {version(module)}"
+    found = importlib.util.find_spec(module)
+    content = b"" if found is None or not found.origin else Path(found.origin).read_bytes()
+    return f"{calculator} {hashlib.sha256(content).hexdigest()}"
 
 
 def total_energy_ev_per_atom(relaxation: Relaxation) -> float | str:

@@ -17,10 +17,10 @@ import importlib.metadata
 import io
 import os
 import warnings
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -93,7 +93,7 @@ def structure_fingerprints(
     found = answers(_SCRIPT, "site_mean", requests, num_workers=num_workers, seconds=limit)
     bar = tqdm(total=len(names), unit="crystal", desc="fingerprints", disable=not progress)
     try:
-        with bar, closing(cast("Generator[tuple[int, Any], None, None]", found)):
+        with bar, closing(found):
             for index, row in found:
                 if isinstance(row, str):
                     raise RuntimeError(f"matminer is installed but does not work: {row}")

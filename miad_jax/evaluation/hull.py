@@ -1,12 +1,12 @@
-"""Energy above the convex hull, and the scales on which energies can be compared.
+"""Energy above the convex hull of entries.
 
 A hull is made of entries (composition and energy), of one of two kinds:
 
 - `hull_from_entries`: computed entries of the Materials Project, from JSON, at total energies
   with their corrections. The energies of a potential that are corrected compare as they are;
-  others after `corrected_energy_per_atom`.
+  others after `scales.corrected_energy_per_atom`.
 - `hull_from_dataset`: the crystals of a dataset at their formation energies, and the elements at
-  0 eV/atom. A potential's total energies compare after `fit_elemental_energies`. With fewer
+  0 eV/atom. A potential's total energies compare after `scales.fit_elemental_energies`. With fewer
   entries than the true hull it lies above it, so more crystals seem stable: numbers from it
   compare only with numbers from the same hull.
 
@@ -22,17 +22,15 @@ import os
 import warnings
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from miad_jax.data.files import write_atomically
-
 if TYPE_CHECKING:
     from pymatgen.analysis.phase_diagram import PhaseDiagram
-    from pymatgen.core import Composition, Structure
+    from pymatgen.core import Composition
 
 Scale = Literal["total", "formation"]
 
@@ -62,7 +60,7 @@ class Hull:
         self._lowest: dict[frozenset[str], dict[str, tuple[Composition, float]]] = {}
         self._diagrams: dict[frozenset[str], PhaseDiagram] = {}
         for composition, energy in entries:
-            system = self._lowest.setdefault(_symbols(composition), {})
+            system = self._lowest.setdefault(symbols_of(composition), {})
             formula = composition.reduced_formula
             if formula not in system or energy < system[formula][1]:
                 system[formula] = (composition, energy)
@@ -86,7 +84,7 @@ class Hull:
         """
         if not np.isfinite(energy_ev_per_atom):
             return f"the energy is {energy_ev_per_atom}"
-        if unknown := sorted(_symbols(composition) - self.elements):
+        if unknown := sorted(symbols_of(composition) - self.elements):
             return f"the hull has no entry of {', '.join(unknown)}"
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # noble gases have no electronegativity
@@ -94,7 +92,7 @@ class Hull:
             if len(composition) > MAX_DIAGRAM_ELEMENTS:
                 hull = self._lowest_mixture(composition)
             else:
-                diagram = self._diagram(_symbols(composition))
+                diagram = self._diagram(symbols_of(composition))
                 hull = float(diagram.get_hull_energy_per_atom(composition))
         distance = float(energy_ev_per_atom) - hull
         return 0.0 if abs(distance) < ROUNDING_EV_PER_ATOM else distance
@@ -103,7 +101,7 @@ class Hull:
         """The energy min Σ w_i E_i of a mixture of entries with the same shares of elements."""
         from scipy.optimize import linprog
 
-        entries = self._entries(_symbols(composition))
+        entries = self._entries(symbols_of(composition))
         shares = [[c.get_atomic_fraction(e) for c, _ in entries] for e in composition]
         target = [composition.get_atomic_fraction(e) for e in composition]
         return float(linprog([energy for _, energy in entries], A_eq=shares, b_eq=target).fun)
@@ -186,7 +184,7 @@ def hull_from_dataset(
     """
     from pymatgen.core import Composition
 
-    _check_lengths(compositions=compositions, energies=formation_energies_ev_per_atom)
+    check_lengths(compositions=compositions, energies=formation_energies_ev_per_atom)
     pairs = zip(compositions, map(float, formation_energies_ev_per_atom), strict=True)
     entries = [(composition, energy) for composition, energy in pairs if np.isfinite(energy)]
     if not entries:
@@ -194,7 +192,7 @@ def hull_from_dataset(
             "no crystal of the dataset has a formation energy: give a dataset with a column "
             "formation_energy_per_atom"
         )
-    symbols = sorted(set().union(*(_symbols(composition) for composition, _ in entries)))
+    symbols = sorted(set().union(*(symbols_of(composition) for composition, _ in entries)))
     elements = [(Composition(symbol), 0.0) for symbol in symbols]
     return Hull(
         [*elements, *entries],
@@ -202,156 +200,6 @@ def hull_from_dataset(
         f"{len(entries)} crystals of the dataset and {len(symbols)} elements; it lies above the "
         "hull of all known crystals, so more crystals seem stable",
     )
-
-
-@dataclass(frozen=True)
-class ElementalEnergies:
-    """Energies of the elements that turn a potential's total energies to formation energies.
-
-    Attributes:
-        energies_ev: Energy of one atom by symbol.
-        num_crystals: How many crystals were fitted.
-        mae_ev_per_atom: Mean absolute error of the fit.
-        rmse_ev_per_atom: Root of its mean square error.
-    """
-
-    energies_ev: Mapping[str, float]
-    num_crystals: int
-    mae_ev_per_atom: float
-    rmse_ev_per_atom: float
-
-    def formation_energy_ev_per_atom(
-        self, composition: Composition, total_energy_ev_per_atom: float
-    ) -> float | str:
-        """The total energy less the elements', in eV/atom, or the reason why there is none."""
-        if unknown := sorted(_symbols(composition) - set(self.energies_ev)):
-            return f"the fitted elemental energies lack {', '.join(unknown)}"
-        shares = composition.element_composition.fractional_composition
-        elemental = sum(self.energies_ev[e.symbol] * share for e, share in shares.items())
-        return float(total_energy_ev_per_atom - elemental)
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write them as JSON, whole or not at all."""
-        write_atomically(Path(path), json.dumps(asdict(self), indent=1, sort_keys=True) + "\n")
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> ElementalEnergies:
-        """Read what `save` wrote.
-
-        Raises:
-            FileNotFoundError: If there is no such file.
-            ValueError: If it is none.
-        """
-        try:
-            return cls(**json.loads(Path(path).read_text(encoding="utf-8")))
-        except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"{os.fspath(path)} holds no elemental energies ({error}): delete it and fit again"
-            ) from error
-
-
-def choose_for_fit(compositions: Sequence[Composition], num_per_element: int = 30) -> list[int]:
-    """Indices of the first crystals that together show each element so many times, if they can.
-
-    They are enough to fit elemental energies without an energy of every crystal of a dataset.
-    """
-    seen: dict[str, int] = {}
-    chosen = []
-    for i, composition in enumerate(compositions):
-        symbols = _symbols(composition)
-        if any(seen.get(symbol, 0) < num_per_element for symbol in symbols):
-            chosen.append(i)
-            seen |= {symbol: seen.get(symbol, 0) + 1 for symbol in symbols}
-    return chosen
-
-
-def fit_elemental_energies(
-    compositions: Sequence[Composition],
-    total_energies_ev_per_atom: Sequence[float],
-    formation_energies_ev_per_atom: Sequence[float],
-) -> ElementalEnergies:
-    """Fit Σ x_e E_e = total − formation energy by least squares, x_e an element's share of atoms.
-
-    An element whose energy the crystals leave open is left out, such as two elements that are
-    only met together in one ratio.
-
-    Raises:
-        ValueError: If the lengths differ, there is no crystal, or an energy is not finite.
-    """
-    total = np.asarray(total_energies_ev_per_atom, np.float64)
-    formation = np.asarray(formation_energies_ev_per_atom, np.float64)
-    _check_lengths(compositions=compositions, total=total, formation=formation)
-    if not len(total) or not np.isfinite(total - formation).all():
-        raise ValueError(
-            f"elemental energies need finite energies of at least one crystal, got {len(total)} "
-            f"crystals, {int((~np.isfinite(total - formation)).sum())} of them without: leave out "
-            "those that have none"
-        )
-    symbols = sorted(set().union(*map(_symbols, compositions)))
-    shares = np.array(
-        [[c.element_composition.get_atomic_fraction(s) for s in symbols] for c in compositions]
-    )
-    inverse = np.linalg.pinv(shares, rcond=1e-10)
-    energies = inverse @ (total - formation)
-    is_settled = np.isclose(np.diag(inverse @ shares), 1)
-    error = shares @ energies - (total - formation)
-    return ElementalEnergies(
-        energies_ev={s: float(energies[i]) for i, s in enumerate(symbols) if is_settled[i]},
-        num_crystals=len(total),
-        mae_ev_per_atom=float(np.abs(error).mean()),
-        rmse_ev_per_atom=float(np.sqrt((error**2).mean())),
-    )
-
-
-def corrected_energy_per_atom(
-    structure: Structure,
-    energy_ev_per_atom: float,
-    *,
-    hubbards: Mapping[str, float] | None = None,
-    potcar_symbols: Sequence[str] | None = None,
-) -> float | str:
-    """A GGA or GGA+U total energy with the Materials Project's 2020 corrections.
-
-    The corrections depend on the anions, on how oxygen is bound, and on which elements carry a
-    Hubbard U (Wang et al., Sci. Rep. 11, 15496, 2021).
-
-    Args:
-        structure: What the energy is of.
-        energy_ev_per_atom: The uncorrected total energy.
-        hubbards: The U in eV of each element that had one; the Materials Project's when None.
-        potcar_symbols: Names of the pseudopotentials, which are then checked.
-
-    Returns:
-        The corrected energy in eV/atom, or the reason why the energy cannot be corrected.
-    """
-    from pymatgen.core.entries import ComputedStructureEntry
-    from pymatgen.entries.compatibility import (
-        CompatibilityError,
-        MaterialsProject2020Compatibility,
-    )
-
-    scheme = MaterialsProject2020Compatibility(check_potcar=potcar_symbols is not None)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # noble gases have no electronegativity, oxidation states
-        if hubbards is None:
-            elements = sorted(structure.composition.elements, key=lambda element: element.X)
-            expected = scheme.u_settings.get(elements[-1].symbol, {})
-            hubbards = {e.symbol: expected[e.symbol] for e in elements if e.symbol in expected}
-        parameters: dict[str, Any] = {
-            "run_type": "GGA+U" if any(hubbards.values()) else "GGA",
-            "hubbards": dict(hubbards),
-        }
-        if potcar_symbols is not None:
-            parameters["potcar_symbols"] = [f"PAW_PBE {name}" for name in potcar_symbols]
-        entry = ComputedStructureEntry(
-            structure, energy_ev_per_atom * len(structure), parameters=parameters
-        )
-        try:
-            scheme.process_entry(entry, on_error="raise")
-        except CompatibilityError as error:
-            reason = str(error).split(" for {")[0]
-            return f"the energy cannot be corrected as the Materials Project's: {reason}"
-    return float(entry.energy_per_atom)
 
 
 @dataclass(frozen=True)
@@ -381,12 +229,12 @@ def _collect(value: Any) -> Iterator[_Entry]:
             yield from _collect(part)
 
 
-def _symbols(composition: Composition) -> frozenset[str]:
+def symbols_of(composition: Composition) -> frozenset[str]:
     """Symbols of the elements in a composition."""
     return frozenset(element.symbol for element in composition)
 
 
-def _check_lengths(**values: Sized) -> None:
+def check_lengths(**values: Sized) -> None:
     """Refuse columns that do not belong together."""
     lengths = {name: len(value) for name, value in values.items()}
     if len(set(lengths.values())) > 1:

@@ -19,7 +19,7 @@ from miad_jax.evaluation.describe import describe_all
 from miad_jax.evaluation.dft import DftEnergy
 from miad_jax.evaluation.energies import dft_columns, energy_columns
 from miad_jax.evaluation.fingerprints import composition_fingerprints, structure_fingerprints
-from miad_jax.evaluation.hull import ElementalEnergies, Hull
+from miad_jax.evaluation.hull import Hull
 from miad_jax.evaluation.judgement import OUTCOMES, Judgement, Table
 from miad_jax.evaluation.matching import match
 from miad_jax.evaluation.measures import (
@@ -35,6 +35,7 @@ from miad_jax.evaluation.rates import Quantity
 from miad_jax.evaluation.reference import Reference
 from miad_jax.evaluation.relaxation import Relaxation
 from miad_jax.evaluation.samples import Candidates
+from miad_jax.evaluation.scales import ElementalEnergies
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure

@@ -21,13 +21,11 @@ The factory is called without arguments, and it or its module says what its ener
         return OCPCalculator(checkpoint_path="eqV2_153M_omat_mp_salex.pt", cpu=True)
 
 Energies that are not corrected are brought to the Materials Project's scale by
-`miad_jax.evaluation.hull.corrected_energy_per_atom`.
+`miad_jax.evaluation.scales.corrected_energy_per_atom`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -38,7 +36,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from miad_jax.data.files import is_partial, write_atomically
 from miad_jax.data.standard import structure_arrays
 from miad_jax.data.workers import Lost, answers, usable_cores
 from miad_jax.evaluation import relaxing
@@ -48,20 +45,23 @@ from miad_jax.evaluation.describe import (
     MIN_VALID_DISTANCE_ANGSTROM,
     min_distance,
 )
+from miad_jax.evaluation.relaxation_files import (
+    LOG,
+    claim,
+    key_of,
+    open_folder,
+    read_record,
+    write_record,
+)
 from miad_jax.evaluation.relaxing import CHGNET, Record
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
-FORMAT = "miad_jax relaxations 1"
 METHOD = "FIRE over positions and cell (FrechetCellFilter)"
 
 OVERLAP_ANGSTROM = 0.1
 """Atoms closer than this lie upon each other: no potential says where they should go."""
-
-_DONE = {"status", "steps", "energy_ev_per_atom", "lattice", "frac_coords"}
-_FAILED = {"status", "reason"}
-_SETTINGS, _CRYSTALS, _LOG = "settings.json", "crystals", "workers.log"
 
 
 @dataclass(frozen=True)
@@ -135,15 +135,15 @@ def relax(
         return [Relaxation("failed", reason=reason) for reason in reasons]
 
     folder = Path(directory)
-    _open_folder(folder)
-    process = {"path": sys.path, "log": str(folder.absolute() / _LOG), "parent": os.getpid()}
+    open_folder(folder)
+    process = {"path": sys.path, "log": str(folder.absolute() / LOG), "parent": os.getpid()}
     settings |= {"method": METHOD, **_facts(settings | process)}
-    _claim(folder, settings)
-    keys = {i: _key(structure, settings) for i, structure in given.items()}
+    claim(folder, settings)
+    keys = {i: key_of(_arrays(structure), settings) for i, structure in given.items()}
     first: dict[str, int] = {}
     for i, key in keys.items():
         first.setdefault(key, i)
-    records = {key: _read(folder, key, seconds_per_crystal) for key in first}
+    records = {key: read_record(folder, key, seconds_per_crystal) for key in first}
     todo = [key for key, record in records.items() if record is None]
     requests = [settings | process | _arrays(given[first[key]]) for key in todo]
     found = _relaxed(requests, seconds_per_crystal, num_workers)
@@ -151,7 +151,7 @@ def relax(
         for index, record in found:
             key = todo[index]
             record = {"id": str(ids[first[key]]), **record}
-            write_atomically(_file(folder, key), _json(record))
+            write_record(folder, key, record)
             records[key] = record
             advance()
     corrected = bool(settings["energies_are_corrected"])
@@ -266,78 +266,6 @@ def _outcome(record: Record | None, structure: Structure, corrected: bool) -> Re
             lattice, [Element.from_Z(site.specie.Z) for site in structure], frac_coords
         ),
     )
-
-
-def _open_folder(folder: Path) -> None:
-    """Make the folder, or refuse one that is not of relaxations; remove what a kill left."""
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is a file, not a folder: name a new folder for relaxations")
-    names = {path.name for path in folder.iterdir()} if folder.exists() else set()
-    ours = {_SETTINGS, _CRYSTALS, _LOG}
-    if found := sorted(name for name in names - ours if not is_partial(folder / name)):
-        raise ValueError(
-            f"{folder} holds {found[0]}, which is no part of a folder of relaxations: name a "
-            "new or an empty folder"
-        )
-    crystals = folder / _CRYSTALS
-    crystals.mkdir(parents=True, exist_ok=True)
-    for path in filter(is_partial, [*folder.iterdir(), *crystals.iterdir()]):
-        path.unlink(missing_ok=True)
-
-
-def _claim(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Write down what the relaxations in a folder depend on, or refuse one of other settings."""
-    path = folder / _SETTINGS
-    here = {"format": FORMAT, **settings}
-    if not path.exists():
-        return write_atomically(path, _json(here))
-    try:
-        there = dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{path} cannot be read ({error}): name another folder") from error
-    differences = [
-        f"{name} is {there.get(name)!r} there and {here.get(name)!r} now"
-        for name in {**there, **here}
-        if there.get(name) != here.get(name)
-    ]
-    if differences:
-        raise ValueError(
-            f"{folder} holds relaxations of other settings: {'; '.join(differences)}. Name another "
-            "folder, or repeat the settings that are there"
-        )
-
-
-def _key(structure: Structure, settings: Mapping[str, Any]) -> str:
-    """Names the file of a crystal: the same for the same numbers and settings."""
-    content = json.dumps([_arrays(structure), settings], sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()[:32]
-
-
-def _file(folder: Path, key: str) -> Path:
-    """Where the record of a crystal is."""
-    return folder / _CRYSTALS / f"{key}.json"
-
-
-def _read(folder: Path, key: str, seconds_per_crystal: float) -> Record | None:
-    """A crystal's record; None if there is none, or it failed at a shorter limit."""
-    path = _file(folder, key)
-    if not path.exists():
-        return None
-    try:
-        record = dict(json.loads(path.read_text(encoding="utf-8")))
-        missing = (_FAILED if record["status"] == "failed" else _DONE) - set(record)
-        if missing:
-            raise ValueError(f"it lacks {', '.join(sorted(missing))}")
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{path} cannot be read ({error}): delete it, and its crystal is relaxed again"
-        ) from error
-    return None if record.get("limit_s", seconds_per_crystal) < seconds_per_crystal else record
-
-
-def _json(content: Mapping[str, Any]) -> str:
-    """JSON as files hold it."""
-    return json.dumps(content, ensure_ascii=False, indent=1) + "\n"
 
 
 @contextmanager

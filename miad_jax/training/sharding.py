@@ -71,6 +71,10 @@ class ShardedTraining:
         index = batch_indices(self.seed, self.num_train, self.batch_size, step, count)
         index = index.reshape(count, self.num_devices, -1).swapaxes(0, 1)
         self._state, terms = self._many_steps(self._state, self._train, index, self._slots)
+        if self.num_devices > 1 and jax.default_backend() == "cpu":
+            # Several CPU devices share their threads: two programs with collectives at once can
+            # wait for each other for ever.
+            jax.block_until_ready((self._state, terms))
         return jax.tree.map(lambda x: x[0], terms)
 
     def validate(self) -> LossTerms:

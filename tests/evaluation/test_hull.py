@@ -14,14 +14,12 @@ from pymatgen.core.entries import ComputedEntry, ComputedStructureEntry
 from scipy.optimize import linprog
 
 from miad_jax.evaluation import hull as hull_module
-from miad_jax.evaluation.hull import (
+from miad_jax.evaluation.hull import Hull, hull_from_dataset, hull_from_entries
+from miad_jax.evaluation.scales import (
     ElementalEnergies,
-    Hull,
     choose_for_fit,
     corrected_energy_per_atom,
     fit_elemental_energies,
-    hull_from_dataset,
-    hull_from_entries,
 )
 
 SYMBOLS = ("Li", "Fe", "O", "Xe")

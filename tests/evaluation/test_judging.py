@@ -11,13 +11,14 @@ import pytest
 from pymatgen.core import Lattice, Structure
 
 from miad_jax.data import Records, from_structures, to_atoms
-from miad_jax.evaluation.hull import ElementalEnergies, hull_from_dataset
+from miad_jax.evaluation.hull import hull_from_dataset
 from miad_jax.evaluation.judging import Energies, cutoffs, judge
 from miad_jax.evaluation.matching import match
 from miad_jax.evaluation.measures import is_sun
 from miad_jax.evaluation.reference import Reference, compositions, load_reference
 from miad_jax.evaluation.relaxation import Relaxation
 from miad_jax.evaluation.samples import load_candidates
+from miad_jax.evaluation.scales import ElementalEnergies
 
 
 def rocksalt(cation, anion, length):
