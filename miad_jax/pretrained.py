@@ -1,18 +1,41 @@
-"""A trained model from its run's folder: process, network and configuration."""
+"""Trained models: the weights that come with the package, release files, and runs of one's own.
+
+A release file is one `.npz` that says all of itself, without pickle:
+
+    param.PATH    float16   the averaged parameters, by their path in the network
+    meta          text      JSON: format, configuration, data, training, licence, attribution
+"""
 
 from __future__ import annotations
 
+import io
+import json
+import zipfile
+import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Int
 from ml_collections import ConfigDict
 
 from miad_jax.config import diffusion_from, load_config, network_from
+from miad_jax.data.files import write_atomically
 from miad_jax.diffusion.joint import Denoise, Diffusion
 from miad_jax.training.checkpoint import Checkpoints
+
+WEIGHTS = {"mp20-small": Path(__file__).parent / "weights" / "mp20_small.npz"}
+"""Weights that come with the package, by name; the first is the default."""
+
+DEFAULT = next(iter(WEIGHTS))
+FORMAT = "miad_jax weights 1"
+_PARAM = "param."
+_DAMAGE = (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -34,44 +57,119 @@ class TrainedModel:
     fingerprint: str
 
 
-def load_model(path: str | Path) -> TrainedModel:
-    """Load the newest checkpoint of a training run.
+def load_model(name_or_path: str | Path) -> TrainedModel:
+    """Load weights of the package, a release file, or the newest checkpoint of a run.
 
     Args:
-        path: The `--workdir` of the run.
+        name_or_path: A key of `WEIGHTS`, a `.npz` that `save_pretrained` wrote, or the
+            `--workdir` of a run.
 
     Raises:
-        ValueError: If there is no checkpoint, or it does not fit this version.
+        ValueError: If there is no such model, or it does not fit this version.
     """
+    path = WEIGHTS.get(str(name_or_path), Path(name_or_path))
+    if path.suffix == ".npz":
+        return _load_release(path)
     checkpoints = Checkpoints(path)
     meta = checkpoints.meta()
     config = load_config(meta["config"])
-    net = network_from(config)
-    like = jax.eval_shape(net.init_params, jax.random.key(0))
-    params = checkpoints.restore_average(like)
-    return TrainedModel(
-        denoise=jax.tree_util.Partial(net.denoise, params),
-        config=config,
-        histogram=np.asarray(meta["histogram"]),
-        step=int(checkpoints.latest() or 0),
-        fingerprint=meta["data_fingerprint"],
-    )
+    params = checkpoints.restore_average(_shapes(config))
+    return _model(config, params, meta, int(checkpoints.latest() or 0))
 
 
-def load_pretrained(name_or_path: str | Path) -> tuple[Diffusion, Denoise, ConfigDict]:
+def load_pretrained(
+    name_or_path: str | Path = DEFAULT,
+) -> tuple[Diffusion, Denoise, ConfigDict]:
     """Load a trained model: its process, its denoiser and its configuration.
 
     Args:
-        name_or_path: The folder of a training run (`--workdir`).
+        name_or_path: Weights that come with the package, a release file, or the folder of a
+            training run (`--workdir`).
 
     Raises:
-        ValueError: If there is no checkpoint, or it does not fit this version.
+        ValueError: If there is no such model, or it does not fit this version.
 
     Example:
-        >>> diffusion, denoise, config = miad_jax.load_pretrained("runs/mp20")  # doctest: +SKIP
-        >>> crystals = miad_jax.sample(
-        ...     diffusion, denoise, jax.random.key(0), 16, config.infusion.num_atoms
-        ... )  # doctest: +SKIP
+        >>> diffusion, denoise, config = miad_jax.load_pretrained()
+        >>> config.infusion.num_atoms
+        12
     """
     model = load_model(name_or_path)
     return diffusion_from(model.config), model.denoise, model.config
+
+
+def save_pretrained(workdir: str | Path, path: str | Path, about: Mapping[str, Any]) -> None:
+    """Write the newest checkpoint of a run as a release file, parameters in float16.
+
+    Args:
+        workdir: The `--workdir` of the run.
+        path: The `.npz` to write; it must not exist.
+        about: What else the file says of itself, such as data, licence and attribution.
+
+    Raises:
+        ValueError: If there is no checkpoint, the file exists, or its name is no `.npz`.
+
+    Example:
+        >>> miad_jax.save_pretrained("runs/mp20", "mine.npz", {"data": "MP-20"})  # doctest: +SKIP
+    """
+    path = Path(path)
+    if path.suffix != ".npz" or path.exists():
+        raise ValueError(f"{path} exists or is no .npz: name a new file that ends in .npz")
+    checkpoints = Checkpoints(workdir)
+    meta = checkpoints.meta()
+    params = checkpoints.restore_average(_shapes(load_config(meta["config"])))
+    data = meta["config"]["data"]
+    data["path"] = Path(data["path"]).name  # where it lay is nobody's business
+    said = {
+        "format": FORMAT,
+        "version": version("miad_jax"),
+        "step": int(checkpoints.latest() or 0),
+        **meta,
+        "about": dict(about),
+    }
+    arrays: dict[str, Any] = {
+        _PARAM + name: np.asarray(x).astype(np.float16)
+        for name, x in flatten_dict(params, sep="/").items()
+    }
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, meta=np.array(json.dumps(said)), **arrays)
+    write_atomically(path, buffer.getvalue())
+
+
+def _load_release(path: Path) -> TrainedModel:
+    if not path.exists():
+        raise ValueError(
+            f"{path} does not exist; weights that come with the package: {', '.join(WEIGHTS)}"
+        )
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            meta = json.loads(str(file["meta"]))
+            if meta["format"] != FORMAT:
+                raise ValueError(f"its format is {meta['format']!r}, not {FORMAT!r}")
+            flat = {
+                name.removeprefix(_PARAM): file[name].astype(np.float32)
+                for name in file.files
+                if name.startswith(_PARAM)
+            }
+    except _DAMAGE as error:
+        raise ValueError(f"{path} is no release file of weights: {error}") from error
+    config = load_config(meta["config"])
+    params = unflatten_dict(flat, sep="/")
+    shapes = _shapes(config)
+    if jax.tree.map(np.shape, params) != jax.tree.map(lambda x: x.shape, shapes):
+        raise ValueError(f"{path} holds parameters of another network than its configuration")
+    return _model(config, params, meta, meta["step"])
+
+
+def _shapes(config: ConfigDict) -> Any:
+    return jax.eval_shape(network_from(config).init_params, jax.random.key(0))
+
+
+def _model(config: ConfigDict, params: Any, meta: Mapping[str, Any], step: int) -> TrainedModel:
+    return TrainedModel(
+        denoise=jax.tree_util.Partial(network_from(config).denoise, params),
+        config=config,
+        histogram=np.asarray(meta["histogram"]),
+        step=step,
+        fingerprint=meta["data_fingerprint"],
+    )

@@ -1,34 +1,32 @@
 """Make crystals: `python -m miad_jax.sample --checkpoint=runs/mp20 --num=1000 --out=samples`.
 
-Without a checkpoint, a small model is trained first on the embedded data set, once. What is done
-is on disk; the same command continues, and a larger --num adds samples.
+Without a checkpoint, the weights that come with the package are taken. What is done is on disk; the
+same command continues, and a larger --num adds samples.
 """
 
 from __future__ import annotations
 
-import hashlib
-import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 from absl import flags
 
-from miad_jax import command, train
-from miad_jax.config import diffusion_from, get_config, validate
-from miad_jax.data import default_cache_dir
+from miad_jax import command
+from miad_jax.config import diffusion_from
 from miad_jax.data.writing import SampleDirectory
 from miad_jax.evaluation import describe_all, write_summary
 from miad_jax.network import crystals_per_chunk
-from miad_jax.pretrained import TrainedModel, load_model
+from miad_jax.pretrained import DEFAULT, TrainedModel, load_model
 from miad_jax.sampling import Sampler, draw_num_atoms, sample_keys
-from miad_jax.training import Checkpoints
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string(
-    "checkpoint", None, "Folder of a training run (its --workdir)", flag_values=FLAGS
+    "checkpoint",
+    DEFAULT,
+    "Folder of a training run (its --workdir), a release file, or weights of the package",
+    flag_values=FLAGS,
 )
 flags.DEFINE_integer("num", 16, "Number of samples", lower_bound=1, flag_values=FLAGS)
 flags.DEFINE_string("out", "samples", "Folder for the crystals", flag_values=FLAGS)
@@ -57,7 +55,7 @@ def main(argv: Sequence[str]) -> int:
         value = FLAGS[name].value
         if value is not None and value < 1:
             raise ValueError(f"--{name} is {value}; allowed: a whole number from 1 on")
-    model = load_model(FLAGS.checkpoint or _quick_model())
+    model = load_model(FLAGS.checkpoint)
     config = model.config.copy_and_resolve_references()
     if FLAGS.ending:
         config.diffusion.ending = FLAGS.ending
@@ -115,21 +113,6 @@ def main(argv: Sequence[str]) -> int:
         "samples.extxyz, samples.csv, samples.npz, summary.md, summary.png"
     )
     return 0
-
-
-def _quick_model() -> Path:
-    """The small model of the embedded data set, trained on the first call."""
-    config = validate(get_config("quick"))
-    identity = hashlib.sha256(config.to_json(sort_keys=True).encode()).hexdigest()
-    workdir = default_cache_dir() / f"quick_model_{identity[:12]}"
-    if Checkpoints(workdir).latest() is None:
-        print(
-            "No --checkpoint, and no trained weights come with the package yet: training a small "
-            "model on the embedded data set first (once, a few minutes).",
-            file=sys.stderr,
-        )
-    train.run(config, workdir)
-    return workdir
 
 
 def _runs(indices: list[int], longest: int) -> Iterator[list[int]]:

@@ -20,13 +20,13 @@ BELOW = {
     "data": {"crystal", "mirage"},
     "evaluation": {"crystal", "mirage", "data"},
     "training": {"crystal", "mirage", "diffusion", "network", "config", "data"},
-    "pretrained": {"diffusion", "network", "config", "training"},
+    "pretrained": {"config", "data", "diffusion", "network", "training"},
     "command": {"data"},
     "train": {"command", "config", "training"},
     "evaluate": {"command", "data", "evaluation"},
     "sample": {
         *("command", "config", "data", "diffusion", "evaluation", "network"),
-        *("pretrained", "sampling", "train", "training"),
+        *("pretrained", "sampling"),
     },
 }
 # Outside libraries that a room must never see.

@@ -12,7 +12,7 @@ import pytest
 from miad_jax.config import default_config, validate
 from miad_jax.crystal import Crystal
 from miad_jax.diffusion import LossTerms
-from miad_jax.pretrained import load_pretrained
+from miad_jax.pretrained import load_model, load_pretrained, save_pretrained
 from miad_jax.training import (
     Checkpoints,
     NonFiniteLossError,
@@ -172,6 +172,23 @@ def test_metrics_and_a_pretrained_model(data, tmp_path):
     for one, two in zip(jax.tree.leaves(denoise.args), jax.tree.leaves(state.average), strict=True):
         np.testing.assert_array_equal(one, two)
     assert Checkpoints(tmp_path).meta()["histogram"] == data.histogram.tolist()
+
+    # The same as a release file, in half precision.
+    file = tmp_path / "release.npz"
+    save_pretrained(tmp_path, file, {"licence": "none"})
+    released = load_model(file)
+    assert released.step == 12
+    assert released.config.to_dict() == tiny().to_dict()
+    np.testing.assert_array_equal(released.histogram, data.histogram)
+    for one, two in zip(
+        jax.tree.leaves(released.denoise.args), jax.tree.leaves(state.average), strict=True
+    ):
+        np.testing.assert_array_equal(one, np.float32(np.float16(two)))
+    with pytest.raises(ValueError, match=r"exists or is no \.npz"):
+        save_pretrained(tmp_path, file, {})
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="is no release file of weights"):
+        load_model(file)
 
 
 def test_time_ends_a_run_with_a_checkpoint(data, tmp_path):
