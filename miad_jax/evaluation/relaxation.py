@@ -222,10 +222,16 @@ def _check_arguments(
 
 
 def _arrays(structure: Structure) -> Record:
-    """What a worker needs of a crystal."""
+    """What a worker needs of a crystal, in a right-handed cell.
+
+    In a left-handed one CHGNet's volume is negative, and with it the sign of its stress: the
+    cell would fly apart or collapse.
+    """
+    lattice = structure.lattice.matrix
+    axes = [0, 1, 2] if np.linalg.det(lattice) > 0 else [1, 0, 2]
     return {
-        "lattice": structure.lattice.matrix.tolist(),
-        "frac_coords": structure.frac_coords.tolist(),
+        "lattice": lattice[axes].tolist(),
+        "frac_coords": structure.frac_coords[:, axes].tolist(),
         "atomic_numbers": [int(site.specie.Z) for site in structure],
     }
 

@@ -412,3 +412,17 @@ def test_chgnet(tmp_path):
     assert result.energy_ev_per_atom == pytest.approx(-3.7, abs=0.1)
     assert (4 * result.structure.volume) ** (1 / 3) == pytest.approx(5.65, abs=0.1)
     assert failed.reason == "CHGNet does not know Am: its elements end with Pu"
+
+
+def test_a_left_handed_cell_relaxes_as_its_right_handed_twin(tmp_path):
+    """CHGNet's stress has the wrong sign in a left-handed cell."""
+    pytest.importorskip("chgnet")
+    right = Structure(Lattice.cubic(4.4), ["Cs", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    left = Structure(
+        Lattice(right.lattice.matrix[[1, 0, 2]]), ["Cs", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]]
+    )
+    assert np.linalg.det(left.lattice.matrix) < 0
+    one, two = relax([right, left], tmp_path / "relaxed", ids=["right", "left"], num_workers=1)
+    assert one.status == two.status == "converged"
+    assert two.energy_ev_per_atom == pytest.approx(one.energy_ev_per_atom, abs=1e-4)
+    assert two.structure.volume < 1.05 * 4.2**3
