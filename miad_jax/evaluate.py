@@ -27,7 +27,7 @@ from miad_jax.evaluation.judgement import Judgement
 from miad_jax.evaluation.judging import Energies, Progress, judge, missing_packages
 from miad_jax.evaluation.reference import Reference, load_reference
 from miad_jax.evaluation.relaxation import relax
-from miad_jax.evaluation.report import tables_text, write_report
+from miad_jax.evaluation.report import FORMAT, tables_text, write_report
 from miad_jax.evaluation.samples import Candidates, load_candidates
 
 FLAGS = flags.FlagValues()
@@ -61,8 +61,6 @@ flags.DEFINE_string(
 flags.DEFINE_string(
     "dft_energies", None, "CSV of the energies of those inputs; needs --hull", flag_values=FLAGS
 )
-
-FORMAT = "miad_jax report 1"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -146,10 +144,9 @@ def _energies(
     settings: dict[str, Any] = {"num_workers": FLAGS.num_workers, "progress": True}
     if FLAGS.hull is not None:
         hull, elemental = hull_from_entries(FLAGS.hull), None
-    elif reference.formation_energies_ev_per_atom is not None:
-        hull = hull_from_dataset(
-            reference.compositions(), reference.formation_energies_ev_per_atom.tolist()
-        )
+    else:
+        formation = reference.required_formation_energies()
+        hull = hull_from_dataset(reference.compositions(), formation.tolist())
         progress.say("elemental energies of the potential")
         elemental = elemental_energies(reference, FLAGS.calculator, **settings)
         print(
@@ -157,11 +154,6 @@ def _energies(
             f"{elemental.mae_ev_per_atom:.3f}, root mean square {elemental.rmse_ev_per_atom:.3f} "
             "eV/atom",
             file=sys.stderr,
-        )
-    else:
-        raise ValueError(
-            f"{reference.name} has no column formation_energy_per_atom in all its splits, so there "
-            "is no hull: give --hull, a JSON of computed entries, or --calculator=none"
         )
     progress.say("relaxation")
     chosen = slice(0, FLAGS.num_relaxed)

@@ -1,6 +1,12 @@
 """Crystals from files to packed arrays and back."""
 
-from miad_jax.data.dataset import EMBEDDED, SPLITS, default_cache_dir, load_dataset
+from miad_jax.data.dataset import (
+    EMBEDDED,
+    SPLITS,
+    available_splits,
+    default_cache_dir,
+    load_dataset,
+)
 from miad_jax.data.packed import Records, load_packed, pad, save_packed
 from miad_jax.data.packing import pack, stack
 from miad_jax.data.reading import READERS, Row, read_rows
@@ -12,6 +18,7 @@ __all__ = [
     "SPLITS",
     "Records",
     "Row",
+    "available_splits",
     "default_cache_dir",
     "from_atoms",
     "from_structures",

@@ -79,9 +79,7 @@ def load_dataset(
     """
     if split not in (*SPLITS, "all"):
         raise ValueError(f"split is {split!r}; allowed: {', '.join(SPLITS)}, all")
-    path = EMBEDDED.get(str(name_or_path), Path(name_or_path).expanduser())
-    if not path.exists():
-        raise ValueError(_unknown(name_or_path))
+    path = _existing(name_or_path)
     if suffix(path) == ".npz":
         return _load_split(path, split)
 
@@ -115,11 +113,34 @@ def load_dataset(
     return crystals, records
 
 
+def available_splits(name_or_path: str | os.PathLike[str]) -> list[str]:
+    """The splits that a dataset has; ["train"] for one that is not divided.
+
+    Raises:
+        ValueError: If the name is unknown, or a packed file cannot be read.
+    """
+    path = _existing(name_or_path)
+    if suffix(path) == ".npz":
+        column = load_packed(path)[1].columns.get("split")
+        present = {0} if column is None else set(np.unique(column).astype(int).tolist())
+        return [split for i, split in enumerate(SPLITS) if i in present]
+    found = [split for split in SPLITS if path.is_dir() and _split_file(path, split) is not None]
+    return found or ["train"]
+
+
 def default_cache_dir() -> Path:
     """The folder for what the package can make or fetch again."""
     if folder := os.environ.get("MIAD_JAX_CACHE"):
         return Path(folder).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "miad_jax"
+
+
+def _existing(name_or_path: str | os.PathLike[str]) -> Path:
+    """The path of a dataset."""
+    path = EMBEDDED.get(str(name_or_path), Path(name_or_path).expanduser())
+    if not path.exists():
+        raise ValueError(_unknown(name_or_path))
+    return path
 
 
 def _sources(path: Path, split: str) -> list[Path]:

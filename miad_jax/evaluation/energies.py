@@ -38,12 +38,7 @@ def elemental_energies(
     Raises:
         ValueError: If the data set has no formation energies, or the potential gave no energy.
     """
-    formation = reference.formation_energies_ev_per_atom
-    if formation is None:
-        raise ValueError(
-            f"{reference.name} has no formation energies in all its splits, so there is no hull: "
-            "give --hull, a JSON of computed entries, or --calculator=none"
-        )
+    formation = reference.required_formation_energies()
     identity = f"{_version(calculator)} {reference.fingerprint}"
     name = hashlib.sha256(identity.encode()).hexdigest()[:16]
     folder = default_cache_dir() / "elemental_energies" / name

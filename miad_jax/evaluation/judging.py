@@ -26,6 +26,7 @@ from miad_jax.evaluation.measures import (
     DFT,
     contents,
     matching_rates,
+    num_elements,
     stability_rates,
     structure_rates,
     variants,
@@ -237,5 +238,5 @@ def _properties(rows: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, np.ndarr
     """Densities and numbers of elements."""
     return (
         np.array([row["density_g_per_cm3"] for row in rows], float),
-        np.array([len(row["chemical_system"].split("-")) for row in rows], int),
+        np.array([num_elements(row) for row in rows], int),
     )

@@ -17,6 +17,7 @@ import numpy as np
 from miad_jax.crystal import Crystal
 from miad_jax.data import to_structures
 from miad_jax.data.workers import Lost, answers, usable_cores
+from miad_jax.evaluation.reference import compositions
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -90,29 +91,14 @@ def _by_formula(
     reference: Crystal, formulas: set[str]
 ) -> dict[str, tuple[list[int], list[Structure]]]:
     """The reference crystals of the given reduced formulas."""
-    mask, types = np.asarray(reference.mask), np.asarray(reference.atom_types)
-    names: dict[bytes, str] = {}
     wanted: dict[str, list[int]] = defaultdict(list)
-    for i, (row, present) in enumerate(zip(types, mask, strict=True)):
-        counts = np.bincount(row[present], minlength=1)
-        key = (counts // np.gcd.reduce(counts[counts > 0])).tobytes()
-        if key not in names:
-            names[key] = _formula(counts)
-        if names[key] in formulas:
-            wanted[names[key]].append(i)
+    for i, composition in enumerate(compositions(reference)):
+        if composition.reduced_formula in formulas:
+            wanted[composition.reduced_formula].append(i)
     return {
         formula: (indices, to_structures(reference[np.array(indices)]))
         for formula, indices in wanted.items()
     }
-
-
-def _formula(counts: np.ndarray) -> str:
-    """Reduced formula of a number of atoms of each atomic number."""
-    from pymatgen.core import Composition, Element
-
-    elements = np.flatnonzero(counts)
-    atoms = {Element.from_Z(int(z)).symbol: int(counts[z]) for z in elements}
-    return Composition(atoms).reduced_formula
 
 
 def _compared(tasks: Sequence[Group], num_workers: int | None) -> Iterator[Compared]:

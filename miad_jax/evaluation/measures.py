@@ -66,7 +66,7 @@ def is_sun(
         and THRESHOLDS[threshold](above)
         and bool(row.get(f"unique{end}"))
         and bool(row.get(f"novel{end}"))
-        and (single or _num_elements(row) > 1)
+        and (single or num_elements(row) > 1)
     )
 
 
@@ -119,7 +119,7 @@ def contents(rows: Rows, reference_histogram: Int[np.ndarray, " counts"]) -> lis
     """
     good = [row for row in rows if not row["reason"]]
     sizes = np.array([row["num_atoms"] for row in good], int)
-    elements = np.array([_num_elements(row) for row in good], int)
+    elements = np.array([num_elements(row) for row in good], int)
     found: list[Rate | Quantity] = [
         _mean("atoms per cell", sizes, "mean number of atoms of the crystals"),
         Quantity(
@@ -208,5 +208,6 @@ def variants(rows: Rows) -> list[Rate]:
     ]
 
 
-def _num_elements(row: Mapping[str, Any]) -> int:
+def num_elements(row: Mapping[str, Any]) -> int:
+    """Number of different elements of a sample; 0 if that is not known."""
     return len(row["chemical_system"].split("-")) if row["chemical_system"] else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from miad_jax.crystal import Crystal
-from miad_jax.data import Records, load_dataset, to_structures
+from miad_jax.data import Records, available_splits, load_dataset, to_structures
 
 if TYPE_CHECKING:
     from pymatgen.core import Composition, Structure
@@ -30,7 +31,7 @@ class Reference:
         test: Crystals to be covered; None if the set has no test split.
         crystals: Those of all splits.
         formation_energies_ev_per_atom: Of all splits; None if the set has none.
-        fingerprint: Identifies the training split's content.
+        fingerprint: Identifies the content of all splits.
     """
 
     name: str
@@ -45,6 +46,19 @@ class Reference:
     def histogram(self) -> Int[np.ndarray, " counts"]:
         """Number of training crystals with 0, 1, 2, … atoms."""
         return np.bincount(np.asarray(self.train.mask).sum(-1))
+
+    def required_formation_energies(self) -> Float[np.ndarray, " all"]:
+        """Formation energies of all splits, in eV/atom.
+
+        Raises:
+            ValueError: If a split has none.
+        """
+        if self.formation_energies_ev_per_atom is None:
+            raise ValueError(
+                f"{self.name} has no column {FORMATION_ENERGY} in all its splits, so there is no "
+                "hull: give --hull, a JSON of computed entries, or --calculator=none"
+            )
+        return self.formation_energies_ev_per_atom
 
     def compositions(self) -> list[Composition]:
         """Of all splits, in the order of the formation energies."""
@@ -66,14 +80,12 @@ def load_reference(name_or_path: str, *, progress: bool = False) -> Reference:
     Raises:
         ValueError: If the data set is unknown or cannot be read.
     """
-    train, records = load_dataset(name_or_path, "train", progress=progress)
-    splits = {"train": (train, records)}
-    for split in ("val", "test"):
-        try:
-            splits[split] = load_dataset(name_or_path, split, progress=progress)
-        except ValueError as error:
-            if "no split" not in str(error) and "has no" not in str(error):
-                raise
+    splits = {
+        split: load_dataset(name_or_path, split, progress=progress)
+        for split in ("train", *available_splits(name_or_path))
+    }
+    train, records = splits["train"]
+    digest = hashlib.sha256(" ".join(x.fingerprint for _, x in splits.values()).encode())
     energies = None
     if all(FORMATION_ENERGY in found.columns for _, found in splits.values()):
         energies = np.concatenate(
@@ -86,7 +98,7 @@ def load_reference(name_or_path: str, *, progress: bool = False) -> Reference:
         test=splits["test"][0] if "test" in splits else None,
         crystals=[crystals for crystals, _ in splits.values()],
         formation_energies_ev_per_atom=energies,
-        fingerprint=records.fingerprint,
+        fingerprint=digest.hexdigest(),
     )
 
 

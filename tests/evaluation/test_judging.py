@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
 
-from miad_jax.data import Records, from_structures, to_atoms
+from miad_jax.data import Records, available_splits, from_structures, to_atoms
 from miad_jax.evaluation.hull import hull_from_dataset
 from miad_jax.evaluation.judging import Energies, cutoffs, judge
 from miad_jax.evaluation.matching import match
@@ -233,6 +233,19 @@ def test_a_reference_without_test_split_or_energies(reference, tmp_path):
     twice = replace(reference, crystals=[reference.train, found.train])
     assert twice.structures([0, 3])[1].composition.reduced_formula == "NaCl"
     assert json.dumps(found.fingerprint)
+
+
+def test_a_split_that_cannot_be_read_is_no_missing_split(tmp_path):
+    (tmp_path / "train.csv").write_text(f'cif\n"{NACL.to(fmt="cif")}"\n')
+    assert available_splits(tmp_path) == ["train"]
+    (tmp_path / "test.csv").write_text("structure\nnothing\n")
+    assert available_splits(tmp_path) == ["train", "test"]
+    with pytest.raises(ValueError, match="has no column 'cif'"):
+        load_reference(str(tmp_path))
+
+
+def test_the_embedded_set_has_all_splits():
+    assert available_splits("prototypes") == ["train", "val", "test"]
 
 
 @pytest.mark.parametrize(
