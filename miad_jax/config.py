@@ -49,6 +49,7 @@ def default_config() -> ConfigDict:
     config.diffusion.num_steps = 1000
     config.diffusion.corrector_gamma = 1e-5  # γ, the published step_lr
     config.diffusion.ending = "clean"  # or "published"
+    config.diffusion.type_temperature = 1.0  # divides the types' logits while sampling
 
     config.network = ConfigDict()
     config.network.hidden_dim = 512
@@ -130,7 +131,7 @@ def validate(config: ConfigDict, *, num_devices: int | None = None) -> ConfigDic
         check(field, "a number above 0, or None", lambda value: value is None or value > 0)
     for field in (
         "optimizer.learning_rate optimizer.final_learning_rate diffusion.corrector_gamma "
-        "num_epochs optimizer.plateau_patience"
+        "diffusion.type_temperature num_epochs optimizer.plateau_patience"
     ).split():
         check(field, "a number above 0", lambda value: value > 0)
     for field in (
@@ -169,6 +170,7 @@ def diffusion_from(config: ConfigDict, num_kept: int | None = None) -> Diffusion
         num_kept=num_kept,
         corrector_gamma=config.diffusion.corrector_gamma,
         ending=config.diffusion.ending,
+        type_temperature=config.diffusion.type_temperature,
     )
 
 

@@ -8,7 +8,6 @@ A release file is one `.npz` that says all of itself, without pickle:
 
 from __future__ import annotations
 
-import io
 import json
 import zipfile
 import zlib
@@ -26,6 +25,7 @@ from ml_collections import ConfigDict
 
 from miad_jax.config import diffusion_from, load_config, network_from
 from miad_jax.data.files import write_atomically
+from miad_jax.data.formats import npz_bytes
 from miad_jax.diffusion.joint import Denoise, Diffusion
 from miad_jax.training.checkpoint import Checkpoints
 
@@ -43,18 +43,23 @@ class TrainedModel:
     """What sampling needs of a training run.
 
     Attributes:
-        denoise: The network with its averaged parameters, a `jax.tree_util.Partial`.
+        params: The averaged parameters.
         config: The configuration it was trained with.
         histogram: Number of training crystals with 0, 1, 2, … atoms.
         step: Training steps done.
         fingerprint: Identifies the training data.
     """
 
-    denoise: Denoise
+    params: Any
     config: ConfigDict
     histogram: Int[np.ndarray, " counts"]
     step: int
     fingerprint: str
+
+    @property
+    def denoise(self) -> Denoise:
+        """The network with its parameters, a `jax.tree_util.Partial`."""
+        return jax.tree_util.Partial(network_from(self.config).denoise, self.params)
 
 
 def load_model(name_or_path: str | Path) -> TrainedModel:
@@ -131,9 +136,7 @@ def save_pretrained(workdir: str | Path, path: str | Path, about: Mapping[str, A
         _PARAM + name: np.asarray(x).astype(np.float16)
         for name, x in flatten_dict(params, sep="/").items()
     }
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, meta=np.array(json.dumps(said)), **arrays)
-    write_atomically(path, buffer.getvalue())
+    write_atomically(path, npz_bytes({"meta": np.array(json.dumps(said)), **arrays}))
 
 
 def _load_release(path: Path) -> TrainedModel:
@@ -167,7 +170,7 @@ def _shapes(config: ConfigDict) -> Any:
 
 def _model(config: ConfigDict, params: Any, meta: Mapping[str, Any], step: int) -> TrainedModel:
     return TrainedModel(
-        denoise=jax.tree_util.Partial(network_from(config).denoise, params),
+        params=params,
         config=config,
         histogram=np.asarray(meta["histogram"]),
         step=step,

@@ -14,7 +14,7 @@ import numpy as np
 from absl import flags
 
 from miad_jax import command
-from miad_jax.config import diffusion_from
+from miad_jax.config import diffusion_from, validate
 from miad_jax.data.writing import SampleDirectory
 from miad_jax.evaluation import describe_all, write_summary
 from miad_jax.network import crystals_per_chunk
@@ -41,11 +41,23 @@ flags.DEFINE_enum(
     "Last step of the coordinates; default: as trained",
     flag_values=FLAGS,
 )
+flags.DEFINE_float(
+    "corrector_gamma", None, "Strength of the corrector; default: as trained", flag_values=FLAGS
+)
+flags.DEFINE_float(
+    "type_temperature",
+    None,
+    "Divides the logits of atom types: below 1 fewer elements; default: as trained",
+    flag_values=FLAGS,
+)
 flags.DEFINE_integer("batch_size", None, "Samples at a time; by the device", flag_values=FLAGS)
 flags.DEFINE_integer("chunk_size", None, "Samples the network sees at once", flag_values=FLAGS)
 flags.DEFINE_bool(
     "record_num_atoms", False, "Keep the number of real atoms after every step", flag_values=FLAGS
 )
+
+_KNOBS = ("ending", "corrector_gamma", "type_temperature")
+"""Flags that stand for a field of `config.diffusion`."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -57,8 +69,10 @@ def main(argv: Sequence[str]) -> int:
             raise ValueError(f"--{name} is {value}; allowed: a whole number from 1 on")
     model = load_model(FLAGS.checkpoint)
     config = model.config.copy_and_resolve_references()
-    if FLAGS.ending:
-        config.diffusion.ending = FLAGS.ending
+    for name in _KNOBS:
+        if (value := FLAGS[name].value) is not None:
+            config.diffusion[name] = value
+    validate(config, num_devices=1)
     diffusion = diffusion_from(config, FLAGS.steps)
     infused = config.infusion.enabled
     size = config.infusion.num_atoms if infused else len(model.histogram) - 1
@@ -73,7 +87,7 @@ def main(argv: Sequence[str]) -> int:
         {
             "seed": FLAGS.seed,
             "steps": diffusion.num_steps,
-            "ending": config.diffusion.ending,
+            **{name: config.diffusion[name] for name in _KNOBS},
             "checkpoint_step": model.step,
             "data_fingerprint": model.fingerprint,
             "config": model.config.to_dict(),

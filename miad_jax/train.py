@@ -1,7 +1,8 @@
 """Train a model: `python -m miad_jax.train --config=configs/mp20.py --workdir=runs/mp20`.
 
 Every field of the configuration is a flag: `--config.batch_size=64`. The same command continues
-a run that ended early; SIGTERM and `--config.max_minutes` end one with a checkpoint.
+a run that ended early; SIGTERM and `--config.max_minutes` end one with a checkpoint. A new run
+starts from the parameters of another with `--init_from=runs/other`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from ml_collections import ConfigDict, config_flags
 
 from miad_jax import command
 from miad_jax import config as config_fields
-from miad_jax.training import load_training_data
+from miad_jax.pretrained import load_model
+from miad_jax.training import Initial, load_training_data
 from miad_jax.training.loop import train
 
 FLAGS = flags.FlagValues()
@@ -29,6 +31,13 @@ config_flags.DEFINE_config_file(
 flags.DEFINE_string(
     "workdir", None, "Folder of the run: checkpoints and metrics.jsonl", flag_values=FLAGS
 )
+flags.DEFINE_string(
+    "init_from",
+    None,
+    "Folder of a run, release file, or weights of the package whose parameters a new run starts "
+    "from; a run that has a checkpoint continues from that",
+    flag_values=FLAGS,
+)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -36,11 +45,33 @@ def main(argv: Sequence[str]) -> int:
     command.parse(FLAGS, argv, str(__doc__))
     if FLAGS.workdir is None:
         raise ValueError("no --workdir: name a folder for checkpoints and metrics")
-    run(config_fields.validate(FLAGS.config), Path(FLAGS.workdir), command.stop_on_sigterm())
+    config = config_fields.validate(FLAGS.config)
+    initial = None if FLAGS.init_from is None else load_initial(FLAGS.init_from)
+    run(config, Path(FLAGS.workdir), initial, command.stop_on_sigterm())
     return 0
 
 
-def run(config: ConfigDict, workdir: Path, should_stop: Callable[[], bool] = lambda: False) -> None:
+def load_initial(name_or_path: str) -> Initial:
+    """The parameters of a trained model, and what they are.
+
+    Raises:
+        ValueError: If there is no such model.
+    """
+    model = load_model(name_or_path)
+    source = {
+        "name": Path(name_or_path).name,
+        "step": model.step,
+        "data_fingerprint": model.fingerprint,
+    }
+    return Initial(model.params, source)
+
+
+def run(
+    config: ConfigDict,
+    workdir: Path,
+    initial: Initial | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> None:
     """Load the data, train with a progress bar, say where the result lies."""
     data = load_training_data(config, progress=True)
     print(
@@ -55,7 +86,9 @@ def run(config: ConfigDict, workdir: Path, should_stop: Callable[[], bool] = lam
         bar(step, num_steps, {k: v for k, v in metrics.items() if k in _SHOWN})
 
     try:
-        state = train(config, data, workdir, report=report, should_stop=should_stop)
+        state = train(
+            config, data, workdir, initial=initial, report=report, should_stop=should_stop
+        )
     finally:
         bar.close()
     print(f"step {int(state.step)}: checkpoint and metrics.jsonl in {workdir}", file=sys.stderr)

@@ -89,6 +89,10 @@ def test_samples_do_not_depend_on_calls_batches_or_devices(trained, environment,
         assert (tmp_path / "one" / name).stat().st_size > 0
     assert (tmp_path / "one" / "samples.extxyz").exists()
 
+    knobs = ("--type_temperature=0.1", "--corrector_gamma=1e-6", "--ending=published")
+    cold = sample("four", "--num=3", *knobs)
+    assert (cold["frac_coords"] != three["frac_coords"]).any()
+
     refused = command(
         environment, "sample", f"--checkpoint={trained}", f"--out={tmp_path / 'one'}",
         "--steps=8", "--seed=7",
@@ -100,13 +104,15 @@ def test_samples_do_not_depend_on_calls_batches_or_devices(trained, environment,
 
 BAD = [
     ("train", ["--workdir=x", "--config=configs/mp20.py", "--config.batch_sizes=3"], "batch_size"),
-    ("train", ["--workdir=x", "--config=configs/mp20.py:huge"], "allowed: diffcsp, small"),
+    ("train", ["--workdir=x", "--config=configs/mp20.py:huge"], "allowed: published, diffcsp"),
     ("train", ["--workdir=x", "--config.batch_size=0", "--config.loss.types=-1"], "loss.types"),
     ("train", ["--workdir=x", "--config.data.path=/no/such"], "/no/such"),
     ("train", ["--workdr=x"], "workdir"),
     ("train", [], "no --workdir"),
+    ("train", ["--workdir=x", "--init-from=/no/such.npz"], "/no/such.npz does not exist"),
     ("sample", ["--checkpoint=/no/such"], "no checkpoint in"),
     ("sample", ["--checkpoint=/no/such", "--steps=0"], "--steps is 0"),
+    ("sample", ["--type_temperature=0"], "config.diffusion.type_temperature is 0.0"),
     ("sample", ["extra"], "unexpected argument"),
 ]
 

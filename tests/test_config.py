@@ -24,7 +24,7 @@ PUBLISHED = {
     "carbon24": (30, 256, 4000, 1e-5, "plateau"),
 }
 VARIANTS = {
-    "mp20": ("diffcsp", "small"),
+    "mp20": ("published", "diffcsp", "small", "small12"),
     "alex_mp20": ("diffcsp",),
     "perov5": ("diffcsp",),
     "carbon24": ("diffcsp",),
@@ -87,7 +87,7 @@ def test_unknown_variant_is_refused(name):
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_values(name):
-    config = module(name).get_config()
+    config = module(name).get_config("published" if "published" in VARIANTS[name] else "")
     num_atoms, batch_size, num_epochs, gamma, schedule = PUBLISHED[name]
     assert config.infusion.num_atoms == num_atoms
     assert config.batch_size == batch_size
@@ -107,7 +107,9 @@ def test_published_values(name):
 
 
 def test_published_baseline_of_mp20_is_shorter():
-    assert module("mp20").get_config("diffcsp").num_epochs == 1000
+    for variant in ("published,diffcsp", "diffcsp,published"):
+        config = module("mp20").get_config(variant)
+        assert (config.num_epochs, config.infusion.enabled) == (1000, False)
 
 
 def test_published_network_has_12_million_parameters():
@@ -173,6 +175,7 @@ def test_unknown_nested_field_is_refused_with_the_nearest():
         ("optimizer.learning_rate", float("nan"), "a number above 0"),
         ("optimizer.final_learning_rate", -1e-4, "a number above 0"),
         ("diffusion.corrector_gamma", 0.0, "a number above 0"),
+        ("diffusion.type_temperature", 0.0, "a number above 0"),
         ("num_epochs", 0, "a number above 0"),
         ("optimizer.plateau_patience", 0, "a number above 0"),
         ("loss.lattice", -1.0, "0 or more"),

@@ -22,7 +22,7 @@ BELOW = {
     "training": {"crystal", "mirage", "diffusion", "network", "config", "data"},
     "pretrained": {"config", "data", "diffusion", "network", "training"},
     "command": {"data"},
-    "train": {"command", "config", "training"},
+    "train": {"command", "config", "pretrained", "training"},
     "evaluate": {"command", "data", "evaluation"},
     "sample": {
         *("command", "config", "data", "diffusion", "evaluation", "network"),

@@ -106,6 +106,7 @@ def make_diffusion(
     num_kept: int | None = None,
     corrector_gamma: float = 1e-5,
     ending: Ending = "clean",
+    type_temperature: float = 1.0,
 ) -> Diffusion:
     """Build the tables of the joint process.
 
@@ -114,6 +115,7 @@ def make_diffusion(
         num_kept: Number of reverse steps after respacing; None keeps all.
         corrector_gamma: γ of the corrector: 1e-5, for Perov-5 5e-7.
         ending: How the coordinates end; see `schedules.coords_schedule`.
+        type_temperature: What logits of atom types are divided by while sampling.
 
     Raises:
         ValueError: If `num_kept` exceeds `num_steps`, or `ending` is unknown.
@@ -126,7 +128,7 @@ def make_diffusion(
     return Diffusion(
         lattice=lattice_schedule(num_steps, times),
         coords=coords_schedule(num_steps, times, corrector_gamma=corrector_gamma, ending=ending),
-        types=types_schedule(num_steps, times),
+        types=types_schedule(num_steps, times, temperature=type_temperature),
         times=jnp.asarray(times, jnp.int32),
     )
 

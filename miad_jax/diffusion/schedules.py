@@ -76,6 +76,7 @@ class TypesSchedule:
         beta: Probability that this step redraws the type: Q_t = (1−β) I + β/K 11ᵀ.
         keep_prev: a of the row before; 1 before the first row.
         one_minus_keep_prev: Its complement.
+        temperature: What logits are divided by in the reverse process; 1 is D3PM.
     """
 
     keep: Float[Array, " time"]
@@ -83,6 +84,7 @@ class TypesSchedule:
     beta: Float[Array, " time"]
     keep_prev: Float[Array, " time"]
     one_minus_keep_prev: Float[Array, " time"]
+    temperature: Float[Array, ""]
 
 
 def respaced_times(num_steps: int, num_kept: int) -> Int[np.ndarray, " kept"]:
@@ -161,8 +163,17 @@ def coords_schedule(
     )
 
 
-def types_schedule(num_steps: int, times: Int[np.ndarray, " kept"]) -> TypesSchedule:
-    """a(u) = cos(((u/(T+1)) + s)/(1+s) · π/2) / cos(s/(1+s) · π/2): row t holds a(t+1)."""
+def types_schedule(
+    num_steps: int, times: Int[np.ndarray, " kept"], *, temperature: float
+) -> TypesSchedule:
+    """a(u) = cos(((u/(T+1)) + s)/(1+s) · π/2) / cos(s/(1+s) · π/2): row t holds a(t+1).
+
+    Args:
+        num_steps: T of the full process.
+        times: The times kept, ascending.
+        temperature: Below 1 the reverse process trusts the likeliest clean types more than the
+            model does.
+    """
     u = np.arange(num_steps + 1) / (num_steps + 1)
     cosine = np.cos((u + COSINE_OFFSET) / (1 + COSINE_OFFSET) * np.pi / 2)
     keep_all = cosine / cosine[0]
@@ -174,6 +185,7 @@ def types_schedule(num_steps: int, times: Int[np.ndarray, " kept"]) -> TypesSche
         beta=_float32(1 - keep / keep_prev),
         keep_prev=_float32(keep_prev),
         one_minus_keep_prev=_float32(1 - keep_prev),
+        temperature=jnp.float32(temperature),
     )
 
 

@@ -136,6 +136,8 @@ def reverse_step(
 ) -> Int[Array, "*batch atoms"]:
     """Sample x_s from the model's posterior; its mode in the first row.
 
+    x̂_0 is the softmax of the logits divided by the schedule's temperature.
+
     Args:
         schedule: The noise schedule.
         types_t: Noised types.
@@ -149,7 +151,7 @@ def reverse_step(
         >>> reverse_step(schedule, jnp.array([26]), sure, jnp.int32(0), jnp.array([0.5])).tolist()
         [8]
     """
-    probs = posterior(schedule, types_t, jax.nn.softmax(logits), t)
+    probs = posterior(schedule, types_t, jax.nn.softmax(logits / schedule.temperature), t)
     cumulative = jnp.cumsum(probs, axis=-1)
     below = cumulative <= uniform[..., None] * cumulative[..., -1:]
     drawn = jnp.minimum(below.sum(-1), NUM_TYPES - 1)

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
-from miad_jax.config import diffusion_from, loss_weights_from, network_from
+from miad_jax.config import diffusion_from, load_config, loss_weights_from, network_from
 from miad_jax.diffusion.losses import LossTerms
 from miad_jax.network import crystals_per_chunk
 from miad_jax.training.checkpoint import Checkpoints
@@ -40,6 +41,19 @@ MAY_CHANGE = {
 Metrics = dict[str, float]
 
 
+@dataclass(frozen=True)
+class Initial:
+    """Parameters of another run, to start from.
+
+    Attributes:
+        params: Of the same network.
+        source: What they are, for the checkpoints' `init_from`.
+    """
+
+    params: Any
+    source: Mapping[str, Any]
+
+
 class NonFiniteLossError(FloatingPointError):
     """The loss became infinite or not a number; the last good checkpoint is kept."""
 
@@ -49,6 +63,7 @@ def train(
     data: TrainingData,
     workdir: str | Path,
     *,
+    initial: Initial | None = None,
     report: Callable[[int, int, Metrics], None] = lambda step, num_steps, metrics: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> TrainState:
@@ -58,6 +73,7 @@ def train(
         config: The configuration, checked.
         data: The data set.
         workdir: Folder for checkpoints and `metrics.jsonl`.
+        initial: Parameters to start from where there is no checkpoint; None draws them.
         report: Called after every dispatch with the step, the number of steps, and the newest
             metrics.
         should_stop: Asked after every dispatch; True ends the run with a checkpoint.
@@ -67,7 +83,8 @@ def train(
 
     Raises:
         NonFiniteLossError: Naming the step; no checkpoint is written then.
-        ValueError: If `workdir` holds a run of another configuration or data set.
+        ValueError: If `workdir` holds a run of another configuration or data set, or `initial`
+            has other parameters than the network.
     """
     started = time.monotonic()
     workdir = Path(workdir)
@@ -76,18 +93,24 @@ def train(
     objective = make_objective(config, data.train.size)
     optimizer = make_optimizer(config.optimizer, num_steps, max(num_train // config.batch_size, 1))
     params_key, train_key, validation_key = jax.random.split(jax.random.key(config.seed), 3)
-    params = jax.jit(objective.net.init_params)(params_key)
+    if initial is None:
+        params = jax.jit(objective.net.init_params)(params_key)
+    else:
+        params = _checked(initial, jax.eval_shape(objective.net.init_params, params_key))
     state = create(params, optimizer, train_key)
     meta = {
         "config": config.to_dict(),
         "histogram": data.histogram.tolist(),
         "data_fingerprint": data.fingerprint,
         "num_train": num_train,
+        "init_from": None if initial is None else dict(initial.source),
     }
     checkpoints = Checkpoints(workdir)
     metrics_file = workdir / "metrics.jsonl"
     if checkpoints.latest() is not None:
-        _check_same_run(checkpoints.meta(), meta, workdir)
+        saved = checkpoints.meta()
+        _check_same_run(saved, meta, workdir)
+        meta["init_from"] = saved.get("init_from")
         state = checkpoints.restore(state)
         _append(metrics_file, {"event": "resume", "step": int(state.step)})
     run = ShardedTraining(
@@ -258,9 +281,32 @@ def _non_finite(what: str, step: int, checkpoints: Checkpoints) -> str:
     )
 
 
+def _checked(initial: Initial, network: Any) -> Any:
+    """The parameters to start from, on the device.
+
+    Raises:
+        ValueError: Naming the first parameter that the network has in another shape.
+    """
+    have, need = (
+        {name: np.shape(x) for name, x in flatten_dict(params, sep="/").items()}
+        for params in (initial.params, network)
+    )
+    for name in sorted(have.keys() | need.keys()):
+        if have.get(name) != need.get(name):
+            raise ValueError(
+                f"the parameters to start from are of another network: {name} has shape "
+                f"{have.get(name, 'none')}, config.network needs {need.get(name, 'none')}"
+            )
+    return jax.tree.map(jnp.asarray, initial.params)
+
+
 def _check_same_run(saved: dict[str, Any], meta: dict[str, Any], workdir: Path) -> None:
-    """Refuse to continue a run of another configuration or other data."""
-    old, new = (flatten_dict(m["config"], sep=".") for m in (saved, meta))
+    """Refuse to continue a run of another configuration or other data.
+
+    Fields that an older version did not have stand at their defaults.
+    """
+    old = flatten_dict(load_config(saved["config"]).to_dict(), sep=".")
+    new = flatten_dict(meta["config"], sep=".")
     differing = [
         f"config.{name} was {old.get(name)!r}, is {new.get(name)!r}"
         for name in sorted(old.keys() | new.keys())

@@ -83,3 +83,18 @@ def test_the_ends_of_the_quantiles_and_the_first_row(full):
     assert drawn.max() <= 99
     first = types.reverse_step(full.types, jnp.array([26, 3]), logits, jnp.int32(0), ends)
     np.testing.assert_array_equal(first, [8, 8])
+
+
+def test_a_temperature_below_one_trusts_the_likeliest_types(full):
+    num = 20_000
+    rng = np.random.default_rng(3)
+    uniform = jnp.asarray(rng.random(num), jnp.float32)
+    logits = jnp.asarray(rng.normal(size=NUM_TYPES), jnp.float32)
+    noisy, t = jnp.full(num, 8), jnp.int32(999)
+    cold = make_diffusion(ending="published", type_temperature=0.5).types
+    drawn = types.reverse_step(cold, noisy, jnp.tile(logits, (num, 1)), t, uniform)
+    squared = jax.nn.softmax(logits) ** 2
+    expected = types.posterior(full.types, noisy[:1], (squared / squared.sum())[None], t)[0]
+    found = np.bincount(np.asarray(drawn), minlength=NUM_TYPES) / num
+    expected = np.asarray(expected)
+    assert (np.abs(found - expected) < 5 * np.sqrt(expected / num) + 1e-4).all()

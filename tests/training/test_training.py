@@ -15,6 +15,7 @@ from miad_jax.diffusion import LossTerms
 from miad_jax.pretrained import load_model, load_pretrained, save_pretrained
 from miad_jax.training import (
     Checkpoints,
+    Initial,
     NonFiniteLossError,
     TrainingData,
     load_training_data,
@@ -115,6 +116,27 @@ def test_the_baseline_sees_no_padding(setting):
     two, same = one_step(objective, optimizer, state, filled)
     assert terms.num_atoms == batch.mask.sum()
     jax.tree.map(np.testing.assert_array_equal, (one.params, terms), (two.params, same))
+
+
+def test_a_run_starts_from_the_parameters_of_another(data, tmp_path):
+    train(tiny(), data, tmp_path / "first")
+    model = load_model(tmp_path / "first")
+    initial = Initial(model.params, {"name": "first", "step": model.step})
+    config = tiny(**{"optimizer.learning_rate": 1e-12, "num_epochs": 2})
+    state = train(config, data, tmp_path / "second", initial=initial)
+    close(state.params, model.params, rtol=0, atol=1e-9)
+    close(state.average, model.params, rtol=0, atol=1e-9)
+    checkpoints = Checkpoints(tmp_path / "second")
+    assert checkpoints.meta()["init_from"] == {"name": "first", "step": model.step}
+
+    longer = tiny(**{"optimizer.learning_rate": 1e-12, "num_epochs": 3})
+    train(longer, data, tmp_path / "second")
+    assert Checkpoints(tmp_path / "second").meta()["init_from"]["name"] == "first"
+
+    other = tiny(**{"network.hidden_dim": 8})
+    with pytest.raises(ValueError, match=r"another network: .* has shape .*, config.network needs"):
+        train(other, data, tmp_path / "third", initial=initial)
+    assert not (tmp_path / "third" / "checkpoints").exists()
 
 
 def test_batches_are_whole_epochs_from_any_step():
