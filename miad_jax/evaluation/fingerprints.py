@@ -4,8 +4,9 @@ A structure is the mean over its sites of matminer's CrystalNN fingerprint with 
 "ops", a composition its scaled Magpie features: the definitions of the CDVAE metrics (Xie et
 al., arXiv:2110.06197).
 
-A site takes about 16 ms, so worker processes share the structures, and fingerprints are kept in
-`fingerprints/` under the cache folder, in batches as they come. The workers run this module as
+A site takes about 16 ms, so only one of those that symmetry makes equal is computed, worker
+processes share the structures, and fingerprints are kept in `fingerprints/` under the cache
+folder, in batches as they come. The workers run this module as
 a script: it imports nothing of miad_jax at the top, so that they start without JAX.
 """
 
@@ -40,7 +41,9 @@ MAX_ATOMS_PER_ANGSTROM3 = 5.0
 
 _MEMORY_LIMIT_BYTES = 8 * 2**30
 _BATCH = 256
-_VERSION = 1
+_SYMPREC_ANGSTROM = 1e-4
+"""Sites that a symmetry brings onto each other within this have equal fingerprints."""
+_VERSION = 2
 """To be raised when the fingerprint of the same structure changes."""
 _SCRIPT = __file__
 
@@ -226,12 +229,30 @@ def site_mean(arrays: Arrays) -> np.ndarray | str:
     lattice, frac_coords, numbers = arrays
     try:
         structure = Structure(lattice, numbers.tolist(), frac_coords)
-        sites = [featurizer.featurize(structure, i) for i in range(len(structure))]
+        first, counts = _distinct_sites(arrays)
+        sites = [featurizer.featurize(structure, int(i)) for i in first]
     except MemoryError:  # ends the worker: the structure may do better on another machine
         raise
     except Exception:  # no neighbour, a degenerate tessellation, …
         return np.full(NUM_STRUCTURE_FEATURES, np.nan)
-    return np.mean(sites, axis=0)
+    return np.average(sites, axis=0, weights=counts)
+
+
+def _distinct_sites(arrays: Arrays) -> tuple[np.ndarray, np.ndarray]:
+    """One site of each set of equivalent sites, and how many are in the set."""
+    import spglib
+
+    lattice, frac_coords, numbers = arrays
+    orbits = np.arange(len(numbers))
+    # spglib 2.8 returns None where later versions raise: then every site stands for itself.
+    with suppress(getattr(spglib, "SpglibError", RuntimeError)):
+        dataset = spglib.get_symmetry_dataset(
+            (lattice, frac_coords, numbers), symprec=_SYMPREC_ANGSTROM
+        )
+        if dataset is not None:
+            orbits = dataset.crystallographic_orbits
+    _, first, counts = np.unique(orbits, return_index=True, return_counts=True)
+    return first, counts
 
 
 @functools.cache

@@ -235,6 +235,18 @@ def test_equals_matminer_site_by_site(real):
     np.testing.assert_allclose(real[1], np.mean(sites, axis=0), atol=1e-9)
 
 
+def test_only_sites_that_no_symmetry_makes_equal_are_computed():
+    def distinct(structure):
+        first, counts = fingerprints._distinct_sites(fingerprints._arrays(structure))
+        return first.tolist(), counts.tolist()
+
+    assert distinct(PEROVSKITE) == ([0, 1, 2], [1, 1, 3])
+    moved = PEROVSKITE.copy()
+    moved.translate_sites([4], [0.003, 0.002, 0.001])
+    assert distinct(moved) == ([0, 1, 2, 3, 4], [1] * 5)
+    assert distinct(SAME_PLACE) == ([0, 1], [1, 1])
+
+
 def test_a_supercell_is_the_same_structure(real):
     np.testing.assert_allclose(real[6], real[0], atol=1e-3)
 
