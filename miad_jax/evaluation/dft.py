@@ -45,6 +45,8 @@ POSCAR; pymatgen's `pmg potcar --recursive .` makes the POTCARs from those of yo
 flow.json, where it is, is the same as a jobflow flow (atomate2's MPGGADoubleRelaxStaticMaker):
   from jobflow import run_locally; from monty.serialization import loadfn
   run_locally(loadfn("flow.json"), create_folders=True)
+or, through an engine that runs on a cluster already, such as jobflow-remote's
+  from jobflow_remote import submit_flow; submit_flow(loadfn("flow.json"))
 
 Give the energies back as a CSV table with the columns
   id              the id in index.csv

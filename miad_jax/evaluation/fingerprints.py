@@ -242,13 +242,11 @@ def _distinct_sites(arrays: Arrays) -> tuple[np.ndarray, np.ndarray]:
     """One site of each set of equivalent sites, and how many are in the set."""
     import spglib
 
-    lattice, frac_coords, numbers = arrays
-    orbits = np.arange(len(numbers))
+    cell: Any = arrays
+    orbits: np.ndarray = np.arange(len(arrays[2]))
     # spglib 2.8 returns None where later versions raise: then every site stands for itself.
     with suppress(getattr(spglib, "SpglibError", RuntimeError)):
-        dataset = spglib.get_symmetry_dataset(
-            (lattice, frac_coords, numbers), symprec=_SYMPREC_ANGSTROM
-        )
+        dataset = spglib.get_symmetry_dataset(cell, symprec=_SYMPREC_ANGSTROM)
         if dataset is not None:
             orbits = dataset.crystallographic_orbits
     _, first, counts = np.unique(orbits, return_index=True, return_counts=True)

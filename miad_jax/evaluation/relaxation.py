@@ -36,15 +36,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from miad_jax.data.standard import structure_arrays
 from miad_jax.data.workers import Lost, answers, usable_cores
 from miad_jax.evaluation import relaxing
-from miad_jax.evaluation.describe import (
-    FLAT,
-    MIN_RELATIVE_VOLUME,
-    MIN_VALID_DISTANCE_ANGSTROM,
-    min_distance,
-)
+from miad_jax.evaluation.describe import MIN_VALID_DISTANCE_ANGSTROM, min_distance
+from miad_jax.evaluation.relaxable import right_handed, why_not
 from miad_jax.evaluation.relaxation_files import (
     LOG,
     claim,
@@ -59,9 +54,6 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
 METHOD = "FIRE over positions and cell (FrechetCellFilter)"
-
-OVERLAP_ANGSTROM = 0.1
-"""Atoms closer than this lie upon each other: no potential says where they should go."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +121,7 @@ def relax(
     _check_arguments(settings, seconds_per_crystal, num_workers)
     if len(ids) != len(structures):
         raise ValueError(f"{len(structures)} structures but {len(ids)} ids: give one for each")
-    reasons = [_why_not(structure) for structure in structures]
+    reasons = [why_not(structure) for structure in structures]
     given = {i: s for i, s in enumerate(structures) if s is not None and not reasons[i]}
     if not given:
         return [Relaxation("failed", reason=reason) for reason in reasons]
@@ -139,13 +131,13 @@ def relax(
     process = {"path": sys.path, "log": str(folder.absolute() / LOG), "parent": os.getpid()}
     settings |= {"method": METHOD, **_facts(settings | process)}
     claim(folder, settings)
-    keys = {i: key_of(_arrays(structure), settings) for i, structure in given.items()}
+    keys = {i: key_of(right_handed(structure), settings) for i, structure in given.items()}
     first: dict[str, int] = {}
     for i, key in keys.items():
         first.setdefault(key, i)
     records = {key: read_record(folder, key, seconds_per_crystal) for key in first}
     todo = [key for key, record in records.items() if record is None]
-    requests = [settings | process | _arrays(given[first[key]]) for key in todo]
+    requests = [settings | process | right_handed(given[first[key]]) for key in todo]
     found = _relaxed(requests, seconds_per_crystal, num_workers)
     with closing(found), _meter(progress, len(records), len(records) - len(todo)) as advance:
         for index, record in found:
@@ -219,37 +211,6 @@ def _check_arguments(
     for argument, value in positive.items():
         if not value > 0:
             raise ValueError(f"{argument} is {value:g}; allowed: a positive number")
-
-
-def _arrays(structure: Structure) -> Record:
-    """What a worker needs of a crystal, in a right-handed cell.
-
-    In a left-handed one CHGNet's volume is negative, and with it the sign of its stress: the
-    cell would fly apart or collapse.
-    """
-    lattice = structure.lattice.matrix
-    axes = [0, 1, 2] if np.linalg.det(lattice) > 0 else [1, 0, 2]
-    return {
-        "lattice": lattice[axes].tolist(),
-        "frac_coords": structure.frac_coords[:, axes].tolist(),
-        "atomic_numbers": [int(site.specie.Z) for site in structure],
-    }
-
-
-def _why_not(structure: Structure | None) -> str:
-    """Why a crystal cannot be relaxed, or an empty string."""
-    if structure is None:
-        return "there is no crystal"
-    try:
-        structure_arrays(structure)
-    except ValueError as error:
-        return str(error)
-    lattice = structure.lattice.matrix
-    if abs(np.linalg.det(lattice)) <= MIN_RELATIVE_VOLUME * np.prod(structure.lattice.abc):
-        return FLAT
-    if (distance := min_distance(lattice, structure.frac_coords)) < OVERLAP_ANGSTROM:
-        return f"two atoms overlap: they are {distance:.3g} Å apart"
-    return ""
 
 
 def _outcome(record: Record | None, structure: Structure, corrected: bool) -> Relaxation:

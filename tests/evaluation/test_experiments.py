@@ -1,10 +1,11 @@
-"""The experiment's naive comparison is the definition, and its jitter is what it says."""
+"""The experiments' own pieces: the naive comparison, the jitter, the table of reports."""
 
 import numpy as np
 from pymatgen.core import Lattice, Structure
 
 from experiments.evaluation.naive import all_pairs
 from experiments.evaluation.relaxation import JITTER_ANGSTROM, jittered
+from experiments.mp20_slice.compare import table
 from miad_jax.data import from_structures
 from miad_jax.evaluation.matching import match
 
@@ -24,3 +25,19 @@ def test_the_jitter_has_its_size():
     moved = jittered(cell, np.random.default_rng(1))
     squared = ((moved.cart_coords - cell.cart_coords) ** 2).sum(1)
     np.testing.assert_allclose(np.sqrt(squared.mean()), JITTER_ANGSTROM, rtol=0.05)
+
+
+def test_reports_stand_side_by_side():
+    def report(num, *entries):
+        names = ("name", "value", "interval_95", "unit")
+        entries = [dict(zip(names, entry, strict=True)) for entry in entries]
+        return {"num_samples": num, "tables": [{"title": "Validity", "entries": entries}]}
+
+    one = report(10, ("valid", 0.5, [0.25, 0.75], "share"), ("size", 3.25, None, "Å"))
+    two = report(7, ("valid", None, None, "share"))
+    assert table({"one": one, "two": two}).splitlines() == [
+        "|  | one (10) | two (7) |",
+        "| --- | --- | --- |",
+        "| valid | 50.0 % (25.0–75.0) | not known |",
+        "| size | 3.25 | not known |",
+    ]

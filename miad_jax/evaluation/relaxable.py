@@ -1,0 +1,47 @@
+"""Which crystals a potential can relax, and in which cell it gets them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from miad_jax.data.standard import structure_arrays
+from miad_jax.evaluation.describe import FLAT, MIN_RELATIVE_VOLUME, min_distance
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+OVERLAP_ANGSTROM = 0.1
+"""Atoms closer than this lie upon each other: no potential says where they should go."""
+
+
+def right_handed(structure: Structure) -> dict[str, list]:
+    """What a worker needs of a crystal, in a right-handed cell.
+
+    In a left-handed one CHGNet's volume is negative, and with it the sign of its stress: the
+    cell would fly apart or collapse.
+    """
+    lattice = structure.lattice.matrix
+    axes = [0, 1, 2] if np.linalg.det(lattice) > 0 else [1, 0, 2]
+    return {
+        "lattice": lattice[axes].tolist(),
+        "frac_coords": structure.frac_coords[:, axes].tolist(),
+        "atomic_numbers": [int(site.specie.Z) for site in structure],
+    }
+
+
+def why_not(structure: Structure | None) -> str:
+    """Why a crystal cannot be relaxed, or an empty string."""
+    if structure is None:
+        return "there is no crystal"
+    try:
+        structure_arrays(structure)
+    except ValueError as error:
+        return str(error)
+    lattice = structure.lattice.matrix
+    if abs(np.linalg.det(lattice)) <= MIN_RELATIVE_VOLUME * np.prod(structure.lattice.abc):
+        return FLAT
+    if (distance := min_distance(lattice, structure.frac_coords)) < OVERLAP_ANGSTROM:
+        return f"two atoms overlap: they are {distance:.3g} Å apart"
+    return ""
