@@ -3,7 +3,8 @@
 SAMPLES is what `python -m miad_jax.sample` wrote, a folder or zip of CIFs, an extxyz, or a CSV
 with a column `cif`. DATA is a data set: its training split is what is known already, its test
 split what is to be covered, its formation energies make the hull. The same command continues
-relaxations that were interrupted.
+relaxations that were interrupted. The exit code is 1 if a worker process was lost over a sample, so
+that an outcome is missing; the same command tries again.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import hashlib
 import json
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +22,11 @@ from absl import flags
 
 from miad_jax import command
 from miad_jax.data.files import is_partial, write_atomically
-from miad_jax.evaluation.dft import read_dft_energies, write_dft_inputs
+from miad_jax.evaluation.dft import DftEnergy, read_dft_energies, write_dft_inputs
 from miad_jax.evaluation.energies import elemental_energies
 from miad_jax.evaluation.hull import hull_from_dataset, hull_from_entries
 from miad_jax.evaluation.judgement import Judgement
-from miad_jax.evaluation.judging import Energies, Progress, judge, missing_packages
+from miad_jax.evaluation.judging import EXTRA, Energies, Progress, judge, missing_packages
 from miad_jax.evaluation.reference import Reference, load_reference
 from miad_jax.evaluation.relaxation import relax
 from miad_jax.evaluation.report import FORMAT, tables_text, write_report
@@ -70,10 +72,16 @@ def main(argv: Sequence[str]) -> int:
     samples = command.parse(FLAGS, argv, str(__doc__), positional="SAMPLES")
     if FLAGS.reference is None:
         raise ValueError("no --reference: name a data set, or a folder with train.csv")
-    for name in ("num_relaxed", "max_steps", "num_workers"):
-        if (value := FLAGS[name].value) is not None and value < 0:
-            raise ValueError(f"--{name} is {value}; allowed: 0 or more")
+    for name, least in (("num_relaxed", 0), ("max_steps", 0), ("num_workers", 1)):
+        if (value := FLAGS[name].value) is not None and value < least:
+            raise ValueError(f"--{name} is {value}; allowed: {least} or more")
     with_energies = FLAGS.calculator != "none"
+    for name in ("dft_inputs", "dft_energies"):
+        if FLAGS[name].value is not None and not with_energies:
+            raise ValueError(f"--{name} needs relaxed crystals: leave out --calculator=none")
+    if FLAGS.dft_energies is not None and FLAGS.hull is None:
+        raise ValueError("--dft_energies needs --hull, a JSON of computed entries")
+    dft = {} if FLAGS.dft_energies is None else read_dft_energies(FLAGS.dft_energies)
     if missing := missing_packages():
         print(
             f"{', '.join(missing)} not installed, so what needs them is left out; "
@@ -88,9 +96,9 @@ def main(argv: Sequence[str]) -> int:
     judgement = judge(
         candidates,
         reference,
-        energies=_energies(candidates, reference, out, progress) if with_energies else None,
+        energies=_energies(candidates, reference, out, dft, progress) if with_energies else None,
         with_coverage=FLAGS.coverage,
-        settings={"samples": str(samples), "potential": FLAGS.calculator},
+        settings=_settings(samples, with_energies),
         num_workers=FLAGS.num_workers,
         progress=progress,
     )
@@ -100,7 +108,13 @@ def main(argv: Sequence[str]) -> int:
     print(_counts(judgement))
     print(tables_text(judgement))
     print(f"\nreport.html, report.json and crystals.csv in {out}")
-    return 0
+    if judgement.lost:
+        print(
+            f"{len(judgement.lost)} samples lack an outcome, as a worker process was lost; the "
+            f"same command tries them again: {', '.join(judgement.lost[:5])}",
+            file=sys.stderr,
+        )
+    return command.FAILED if judgement.lost else 0
 
 
 def _open(out: Path, candidates: Candidates, reference: Reference) -> Path:
@@ -111,7 +125,7 @@ def _open(out: Path, candidates: Candidates, reference: Reference) -> Path:
     """
     digest = hashlib.sha256()
     for row, structure in zip(candidates.rows, candidates.structures, strict=True):
-        digest.update(f"{row['id']} {row['reason']}".encode())
+        digest.update(f"{row['id']} {row['reason']}".encode(errors="backslashreplace"))
         if structure is not None:
             digest.update(json.dumps(structure.as_dict(), sort_keys=True, default=str).encode())
     run = {
@@ -137,8 +151,26 @@ def _open(out: Path, candidates: Candidates, reference: Reference) -> Path:
     return out
 
 
+def _settings(samples: str, with_energies: bool) -> dict[str, Any]:
+    """What the report says of this run."""
+    packages = ("miad_jax", "pymatgen", *EXTRA)
+    said: dict[str, Any] = {"samples": str(samples), "potential": FLAGS.calculator}
+    if with_energies:
+        said |= {
+            "samples relaxed": "all" if FLAGS.num_relaxed is None else f"first {FLAGS.num_relaxed}",
+            "steps of a relaxation at most": FLAGS.max_steps,
+            "seconds of a relaxation at most": FLAGS.seconds_per_crystal,
+        }
+    missing = missing_packages()
+    return said | {"versions": {x: version(x) for x in packages if x not in missing}}
+
+
 def _energies(
-    candidates: Candidates, reference: Reference, out: Path, progress: Progress
+    candidates: Candidates,
+    reference: Reference,
+    out: Path,
+    dft: Mapping[str, DftEnergy],
+    progress: Progress,
 ) -> Energies:
     """Relax the samples, and make the hull."""
     settings: dict[str, Any] = {"num_workers": FLAGS.num_workers, "progress": True}
@@ -166,7 +198,6 @@ def _energies(
         seconds_per_crystal=FLAGS.seconds_per_crystal,
         **settings,
     )
-    dft = {} if FLAGS.dft_energies is None else read_dft_energies(FLAGS.dft_energies)
     return Energies(relaxations, hull, elemental, dft)
 
 

@@ -91,7 +91,9 @@ def report(folder):
         folder, "samples.csv", "--reference=data", "--out=report", "--calculator=flat:Flat",
         "--dft-inputs=inputs", "--nocoverage", "--num_workers=1",
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 1, done.stderr
+    assert "1 samples lack an outcome" in done.stderr
+    assert "samples-3" in done.stderr  # the worker died over its sulfur
     return done, folder / "report"
 
 
@@ -111,6 +113,7 @@ def test_every_sample_has_an_outcome(report):
     assert "6 samples, 5 read" in done.stdout
     numbers = json.loads((out / "report.json").read_text())
     assert "Stability" in json.dumps(numbers)
+    assert numbers["settings"]["versions"]["pymatgen"]
     assert (out / "report.html").read_text().startswith("<!")
     assert "fitted to" in done.stderr
 
@@ -122,12 +125,31 @@ def test_the_same_command_goes_on_and_another_is_refused(folder, report):
         folder, "samples.csv", "--reference=data", "--out=report", "--calculator=flat:Flat",
         "--nocoverage", "--num_workers=1",
     )  # fmt: skip
-    assert again.returncode == 0, again.stderr
+    assert again.returncode == 1, again.stderr
     after = {path.name: path.stat().st_mtime_ns for path in (out / "relaxations").rglob("*.json")}
     assert {name: after[name] for name in before} == before
     other = evaluate(folder, "data/train.csv", "--reference=data", "--out=report")
     assert other.returncode == 2
     assert "other samples" in other.stderr
+
+
+def test_what_was_not_asked_for_is_said(folder):
+    done = evaluate(
+        folder, "samples.csv", "--reference=data", "--out=first", "--calculator=flat:Flat",
+        "--nocoverage", "--num_workers=1", "--num_relaxed=2",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    with (folder / "first" / "crystals.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["relaxation"] for row in rows] == ["converged", "failed", "", "", "", ""]
+    assert all("only the first 2" in row["relaxation_reason"] for row in rows[2:])
+    assert (folder / "first" / "relaxed.extxyz").exists()
+    none = evaluate(
+        folder, "samples.csv", "--reference=data", "--out=first", "--calculator=none",
+        "--nocoverage",
+    )  # fmt: skip
+    assert none.returncode == 0, none.stderr
+    assert not (folder / "first" / "relaxed.extxyz").exists()
 
 
 def bad(folder):
@@ -149,6 +171,13 @@ def bad(folder):
         ),
         (("samples.csv", "--reference=data", "--out=b", "--calculator=flat:Falt"), "Falt"),
         (("samples.csv", "--reference=data", "--num_relaxed=-1"), "num_relaxed is -1"),
+        (("samples.csv", "--reference=data", "--num_workers=0"), "num_workers is 0"),
+        (("samples.csv", "--reference=data", "--out=c", "--calculator=no.such:x"), "no.such"),
+        (("samples.csv", "--reference=data", "--dft_energies=x.csv"), "needs --hull"),
+        (
+            ("samples.csv", "--reference=data", "--calculator=none", "--dft_inputs=x"),
+            "needs relaxed crystals",
+        ),
     ]  # fmt: skip
 
 

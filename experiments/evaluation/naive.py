@@ -56,6 +56,8 @@ def all_pairs(samples: list[Structure], known: list[Structure]) -> Matches:
         [first(structure, samples[:i]) for i, structure in enumerate(samples)],
         [first(structure, known) for structure in samples],
         [True] * len(samples),
+        [""] * len(samples),
+        [False] * len(samples),
     )
 
 

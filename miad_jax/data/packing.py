@@ -94,15 +94,22 @@ def _standardize_all(
     for index, answer in answers(
         standard.__file__, "standardize", requests, num_workers=num_workers
     ):
-        if isinstance(answer, Lost):
-            raise RuntimeError(
-                f"a worker process that reads crystals was lost: {answer.reason}; it may have run "
-                f"out of memory; use fewer workers, or num_workers=0 to see where it ends"
-            )
-        early[index] = answer
+        early[index] = _one_by_one(*requests[index]) if isinstance(answer, Lost) else answer
         while following in early:
             yield early.pop(following)
             following += 1
+
+
+def _one_by_one(
+    sources: Sequence[standard.Source], settings: dict[str, bool]
+) -> list[standard.Arrays | str]:
+    """The results of a chunk over which a worker was lost: the row that did it has a reason."""
+    requests = [([source], settings) for source in sources]
+    results: list[standard.Arrays | str] = [""] * len(requests)
+    for index, answer in answers(standard.__file__, "standardize", requests, num_workers=1):
+        lost = isinstance(answer, Lost)
+        results[index] = f"its reader was lost: {answer.reason}" if lost else answer[0]
+    return results
 
 
 def _assemble(

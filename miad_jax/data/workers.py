@@ -32,9 +32,11 @@ class Lost:
 
     Attributes:
         reason: What happened to the worker.
+        late: Whether it had outlasted its time.
     """
 
     reason: str
+    late: bool = False
 
 
 def usable_cores() -> int:
@@ -143,7 +145,7 @@ class _Worker:
             self._process = None
             code = _end(process)
             if late.is_set():
-                return Lost(f"took longer than {seconds:g} s")
+                return Lost(f"took longer than {seconds:g} s", late=True)
             return Lost(f"its worker process ended early (exit code {code})")
         finally:
             if timer is not None:

@@ -12,21 +12,23 @@ from collections.abc import Sequence
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Structure
 
-Group = tuple[Sequence[int], Sequence[Structure], Sequence[int], Sequence[Structure]]
-"""Indices of samples, the samples, indices of reference crystals, those crystals."""
+Group = tuple[Sequence[int], Sequence[Structure], int, Sequence[int], Sequence[Structure]]
+"""Indices of samples; the samples, of which those from a place on are to be compared; that place;
+indices of reference crystals; those crystals."""
 
 Compared = tuple[Sequence[int], list[int | None], list[int | None]]
-"""Indices of samples; for each the first earlier sample, and the first reference, it matches."""
+"""Indices of compared samples; for each the first earlier sample, and the first reference, it
+matches."""
 
 
 def compare(group: Group) -> Compared:
-    """Compare every sample with the earlier samples and with the reference crystals.
+    """Compare samples with the earlier samples and with the reference crystals.
 
     Structures are reduced once each instead of once a pair, by the matcher's own reduction,
     repeated until the cell gets no smaller: once is not always enough, and a crystal must match
     its own primitive cell.
     """
-    indices, samples, reference_indices, reference = group
+    indices, samples, start, reference_indices, reference = group
     matcher = StructureMatcher()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -40,9 +42,10 @@ def compare(group: Group) -> Compared:
                     return name
             return None
 
-        duplicates = [first(x, samples[:i], indices[:i]) for i, x in enumerate(samples)]
-        known = [first(x, reference, reference_indices) for x in samples]
-    return indices, duplicates, known
+        places = range(start, len(samples))
+        duplicates = [first(samples[i], samples[:i], indices[:i]) for i in places]
+        known = [first(samples[i], reference, reference_indices) for i in places]
+    return indices[start:], duplicates, known
 
 
 def _reduced(structure: Structure) -> Structure:

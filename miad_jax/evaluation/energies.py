@@ -46,7 +46,8 @@ def elemental_energies(
     if file.exists():
         return ElementalEnergies.load(file)
     compositions = reference.compositions()
-    chosen = [i for i in choose_for_fit(compositions) if np.isfinite(formation[i])]
+    known = np.flatnonzero(np.isfinite(formation)).tolist()
+    chosen = [known[i] for i in choose_for_fit([compositions[i] for i in known])]
     structures = reference.structures(chosen)
     found = relax(
         structures,
@@ -69,7 +70,8 @@ def elemental_energies(
             f"{totals[0]}"
         )
     fit = fit_elemental_energies(*(list(column) for column in zip(*good, strict=True)))
-    fit.save(file)
+    if not any(relaxation.lost for relaxation in found):
+        fit.save(file)
     return fit
 
 
@@ -78,7 +80,10 @@ def _version(calculator: str) -> str:
     module = calculator.partition(":")[0]
     if calculator == CHGNET:
         return f"{calculator} {version(module)}"
-    found = importlib.util.find_spec(module)
+    try:
+        found = importlib.util.find_spec(module)
+    except (ImportError, ValueError):  # `relax` says what is wrong with it
+        found = None
     content = b"" if found is None or not found.origin else Path(found.origin).read_bytes()
     return f"{calculator} {hashlib.sha256(content).hexdigest()}"
 
@@ -145,7 +150,9 @@ def dft_columns(
     for structure, name in zip(structures, ids, strict=True):
         total = above = None
         reason = ""
-        if name in energies and structure is not None:
+        if name in energies and structure is None:
+            reason = "the sample has no relaxed structure"
+        elif name in energies and structure is not None:
             dft = energies[name]
             total = corrected_energy_per_atom(
                 structure,

@@ -146,6 +146,8 @@ def hull_from_entries(path: str | os.PathLike[str]) -> Hull:
     entries = []
     for entry in found:
         composition = Composition(entry.composition)
+        if not composition:
+            raise ValueError(f"{path} holds an entry without a composition: leave it out")
         entries.append((composition, entry.energy_ev / composition.num_atoms))
     corrected = sum(entry.is_corrected for entry in found)
     of_them = f"{corrected} of them with an energy correction"

@@ -29,6 +29,7 @@ class Judgement:
         relaxed: The relaxed samples, None where there is none.
         reference_histogram: Number of reference crystals with 0, 1, 2, … atoms.
         settings: What the numbers depend on, for people: reference, potential, hull, versions.
+        lost: Ids of samples over which a worker process was lost, so that an outcome is missing.
     """
 
     rows: Sequence[Mapping[str, Any]]
@@ -37,6 +38,7 @@ class Judgement:
     relaxed: Sequence[Structure | None]
     reference_histogram: Int[np.ndarray, " counts"]
     settings: Mapping[str, Any] = field(default_factory=dict)
+    lost: Sequence[str] = ()
 
 
 OUTCOMES = {
@@ -46,6 +48,7 @@ OUTCOMES = {
     "duplicate_of": "id of the first earlier sample that it matches",
     "novel": "matches no reference crystal",
     "known_as": "id of the first reference crystal that it matches",
+    "matching_reason": "why it could not be compared",
     "relaxation": "converged, not converged, or failed",
     "relaxation_steps": "steps of the relaxation",
     "relaxation_reason": "why a relaxation failed",
@@ -56,7 +59,9 @@ OUTCOMES = {
     "dft_e_above_hull_ev_per_atom": "energy above the hull by DFT, in eV/atom",
     "dft_reason": "why there is no energy above the hull by DFT",
     "unique_relaxed": "after relaxation, matches no earlier relaxed sample",
+    "duplicate_of_relaxed": "id of the first earlier relaxed sample that it then matches",
     "novel_relaxed": "after relaxation, matches no reference crystal",
+    "known_as_relaxed": "id of the first reference crystal that it then matches",
     "sun": "stable, unique, novel, and of more than one element",
     "msun": "metastable, unique, novel, and of more than one element",
 }

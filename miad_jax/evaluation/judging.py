@@ -116,7 +116,7 @@ def judge(
                 np.array([site.specie.Z for site in structure])
             )
     progress.say("uniqueness and novelty")
-    _match(rows, structures, reference, "", num_workers, progress)
+    lost = _match(rows, structures, reference, "", num_workers, progress)
     tables: dict[str, Table] = {"Validity": structure_rates(rows)}
     tables["Uniqueness and novelty"] = matching_rates(rows)
     tables["Sizes, elements, symmetry"] = contents(rows, reference.histogram)
@@ -129,10 +129,13 @@ def judge(
     if energies is not None:
         progress.say("stability")
         num = len(energies.relaxations)
+        for row in rows[num:]:
+            row["relaxation_reason"] = f"not asked for: only the first {num} were to be relaxed"
         relaxed[:num] = [x.structure for x in energies.relaxations]
         found = energy_columns(energies.relaxations, energies.hull, energies.elemental)
         _update(rows, found)
-        _match(rows[:num], relaxed[:num], reference, "_relaxed", num_workers, progress)
+        lost |= {i for i, x in enumerate(energies.relaxations) if x.lost}
+        lost |= _match(rows[:num], relaxed[:num], reference, "_relaxed", num_workers, progress)
         rows[:num] = with_sun(rows[:num])
         tables["Stability"] = stability_rates(rows[:num])
         tables["S.U.N. by every definition"] = variants(rows[:num])
@@ -141,7 +144,15 @@ def judge(
             _update(rows, dft_columns(relaxed, ids, energies.dft, energies.hull))
             tables["Stability by DFT"] = stability_rates(rows[:num], DFT)
         shown |= _said_of(energies)
-    return Judgement(rows, tables, structures, relaxed, reference.histogram, shown)
+    return Judgement(
+        rows,
+        tables,
+        structures,
+        relaxed,
+        reference.histogram,
+        shown,
+        lost=[str(rows[i]["id"]) for i in sorted(lost)],
+    )
 
 
 def _update(rows: Sequence[dict[str, Any]], columns: Sequence[Mapping[str, Any]]) -> None:
@@ -169,17 +180,24 @@ def _match(
     end: str,
     num_workers: int | None,
     progress: Progress,
-) -> None:
-    """Write who matches whom into the rows; what is no crystal is neither unique nor novel."""
+) -> set[int]:
+    """Write who matches whom into the rows; what is no crystal is neither unique nor novel.
+
+    Of a crystal that could not be compared neither is known.
+
+    Returns:
+        The rows over which a worker was lost.
+    """
     found = match(structures, reference.train, num_workers=num_workers, progress=progress.bars)
-    for row, judged, duplicate, known in zip(
-        rows, found.judged, found.duplicate_of, found.known_as, strict=True
-    ):
-        row[f"unique{end}"] = judged and duplicate is None
-        row[f"novel{end}"] = judged and known is None
-        if not end:
-            row["duplicate_of"] = None if duplicate is None else rows[duplicate]["id"]
-            row["known_as"] = None if known is None else reference.train_records.ids[known]
+    for i, row in enumerate(rows):
+        duplicate, known = found.duplicate_of[i], found.known_as[i]
+        unknown = bool(found.reasons[i])
+        row[f"unique{end}"] = None if unknown else found.judged[i] and duplicate is None
+        row[f"novel{end}"] = None if unknown else found.judged[i] and known is None
+        row[f"duplicate_of{end}"] = None if duplicate is None else rows[duplicate]["id"]
+        row[f"known_as{end}"] = None if known is None else reference.train_records.ids[known]
+        row["matching_reason"] = row.get("matching_reason") or found.reasons[i]
+    return set(np.flatnonzero(found.lost).tolist())
 
 
 def _coverage(
@@ -192,13 +210,8 @@ def _coverage(
     """Coverage of the test split, and distances of properties to it."""
     assert reference.test is not None
     test = to_structures(list(reference.test))
-    # A sample that is no valid structure has no meaningful neighbours.
-    valid = [
-        structure if row["valid_structure"] else None
-        for row, structure in zip(rows, structures, strict=True)
-    ]
     prints = {}
-    for name, found in (("sample", valid), ("test", test)):
+    for name, found in (("sample", structures), ("test", test)):
         prints[name] = (
             structure_fingerprints(found, num_workers=num_workers, progress=progress.bars),
             composition_fingerprints([None if x is None else x.composition for x in found]),

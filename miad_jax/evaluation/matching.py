@@ -24,8 +24,17 @@ if TYPE_CHECKING:
 
     from miad_jax.evaluation.comparing import Compared, Group
 
-FEW_GROUPS = 32
+FEW_TASKS = 32
 """Below it this process compares alone: workers take a second to start."""
+
+PAIRS_PER_TASK = 5000
+"""Large groups, such as all the crystals of one element, are shared among workers."""
+
+SECONDS_PER_TASK = 900.0
+"""A worker that takes longer is ended, and its samples are not compared."""
+
+MIN_HEIGHT_ANGSTROM = 0.1
+"""Thinner cells are not compared: the matcher would look at millions of their neighbours."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +44,16 @@ class Matches:
     Attributes:
         duplicate_of: Index of the first earlier sample that it matches; None if there is none.
         known_as: Index of the first reference crystal that it matches; None if there is none.
-        judged: False for samples that are no crystal; they match nothing.
+        judged: False for samples that are no crystal or could not be compared; they match nothing.
+        reasons: Why a crystal could not be compared; empty for the others.
+        lost: Whether that is because of a worker that was lost.
     """
 
     duplicate_of: Sequence[int | None]
     known_as: Sequence[int | None]
     judged: Sequence[bool]
+    reasons: Sequence[str]
+    lost: Sequence[bool]
 
 
 def match(
@@ -64,27 +77,61 @@ def match(
     from tqdm import tqdm
 
     groups: dict[str, list[int]] = defaultdict(list)
-    present = {i: structure for i, structure in enumerate(structures) if structure is not None}
+    reasons = ["" if x is None else _why_not(x) for x in structures]
+    lost = [False] * len(structures)
+    present = {i: x for i, x in enumerate(structures) if x is not None and not reasons[i]}
     for i, structure in present.items():
         groups[structure.composition.reduced_formula].append(i)
     known = {} if reference is None else _by_formula(reference, set(groups))
 
     duplicate_of: list[int | None] = [None] * len(structures)
     known_as: list[int | None] = [None] * len(structures)
-    tasks: list[Group] = [
-        (indices, [present[i] for i in indices], *known.get(formula, ([], [])))
+    tasks = [
+        task
         for formula, indices in groups.items()
+        for task in _tasks(indices, [present[i] for i in indices], *known.get(formula, ([], [])))
     ]
-    # A sample alone in its formula has nothing to be compared with.
-    tasks = [task for task in tasks if len(task[0]) > 1 or task[2]]
-    tasks.sort(key=lambda task: -len(task[0]) * (len(task[0]) + len(task[2])))
-    bar = tqdm(total=len(tasks), unit="formula", desc="matching", disable=not progress)
-    for indices, duplicates, matches in _compared(tasks, num_workers):
-        for i, duplicate, found in zip(indices, duplicates, matches, strict=True):
-            duplicate_of[i], known_as[i] = duplicate, found
+    tasks.sort(key=lambda task: -(len(task[0]) - task[2]) * (len(task[0]) + len(task[3])))
+    bar = tqdm(total=len(tasks), unit="group", desc="matching", disable=not progress)
+    for task, answer in _compared(tasks, num_workers):
+        if isinstance(answer, Lost):
+            for i in task[0][task[2] :]:
+                reasons[i], lost[i] = f"the comparison was lost: {answer.reason}", True
+        else:
+            for i, duplicate, found in zip(*answer, strict=True):
+                duplicate_of[i], known_as[i] = duplicate, found
         bar.update()
     bar.close()
-    return Matches(duplicate_of, known_as, [structure is not None for structure in structures])
+    judged = [i in present and not reasons[i] for i in range(len(structures))]
+    return Matches(duplicate_of, known_as, judged, reasons, lost)
+
+
+def _why_not(structure: Structure) -> str:
+    """Why a crystal cannot be compared, or an empty string."""
+    lattice = structure.lattice.matrix
+    areas = np.linalg.norm(np.cross(lattice[[1, 2, 0]], lattice[[2, 0, 1]]), axis=1)
+    height = abs(np.linalg.det(lattice)) / areas.max()
+    if height >= MIN_HEIGHT_ANGSTROM:
+        return ""
+    return (
+        f"the cell is {height:.2g} Å thin; compared are cells of {MIN_HEIGHT_ANGSTROM:g} Å or more"
+    )
+
+
+def _tasks(
+    indices: list[int],
+    samples: list[Structure],
+    reference_indices: list[int],
+    reference: list[Structure],
+) -> list[Group]:
+    """The comparisons of one formula, in pieces; none for a sample that stands alone."""
+    if len(indices) == 1 and not reference:
+        return []
+    step = max(PAIRS_PER_TASK // (len(indices) + len(reference)), 1)
+    return [
+        (indices[: i + step], samples[: i + step], i, reference_indices, reference)
+        for i in range(0, len(indices), step)
+    ]
 
 
 def _by_formula(
@@ -101,18 +148,18 @@ def _by_formula(
     }
 
 
-def _compared(tasks: Sequence[Group], num_workers: int | None) -> Iterator[Compared]:
-    """The results of all groups, in any order."""
+def _compared(
+    tasks: Sequence[Group], num_workers: int | None
+) -> Iterator[tuple[Group, Compared | Lost]]:
+    """The tasks and their results, in any order."""
     from miad_jax.evaluation import comparing
 
     if num_workers is None:
         num_workers = usable_cores()
-    if num_workers < 2 or len(tasks) < FEW_GROUPS:
-        yield from map(comparing.compare, tasks)
+    if num_workers < 2 or len(tasks) < FEW_TASKS:
+        yield from ((task, comparing.compare(task)) for task in tasks)
         return
-    found = answers(comparing.__file__, "compare", tasks, num_workers=num_workers)
-    for index, answer in found:
-        if isinstance(answer, Lost):
-            formula = tasks[index][1][0].composition.reduced_formula
-            raise RuntimeError(f"the crystals of {formula} could not be compared: {answer.reason}")
-        yield answer
+    found = answers(
+        comparing.__file__, "compare", tasks, num_workers=num_workers, seconds=SECONDS_PER_TASK
+    )
+    yield from ((tasks[index], answer) for index, answer in found)

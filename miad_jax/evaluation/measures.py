@@ -70,28 +70,35 @@ def is_sun(
     )
 
 
-def structure_rates(rows: Rows) -> list[Rate]:
+def structure_rates(rows: Rows) -> list[Rate | Quantity]:
     """Read, valid as a structure, as a composition, and both."""
     total = len(rows)
     valid, neutral = (
         [bool(row.get(name)) for row in rows] for name in ("valid_structure", "valid_composition")
     )
-    return [
-        Rate("read", sum(not r["reason"] for r in rows), total, "samples that are crystals"),
+    found: list[Rate | Quantity] = [
+        Rate(
+            "read", sum(not r["reason"] for r in rows), total,
+            "samples that are crystals, of all samples",
+        ),
         Rate(
             "valid structure", sum(valid), total,
-            "smallest distance of two sites at least 0.5 Å and volume at least 0.1 Å³",
-        ),
-        Rate(
-            "valid composition", sum(neutral), total,
-            "charge-neutral with the SMACT14 oxidation states and Pauling's order of "
-            "electronegativities; single elements and alloys are valid",
-        ),
-        Rate(
-            "valid", sum(a and b for a, b in zip(valid, neutral, strict=True)), total,
-            "valid structure and valid composition",
+            "smallest distance of two sites at least 0.5 Å and volume at least 0.1 Å³, of all "
+            "samples",
         ),
     ]  # fmt: skip
+    definitions = {
+        "valid composition": "charge-neutral with the SMACT14 oxidation states and Pauling's order "
+        "of electronegativities; single elements and alloys are valid; of all samples",
+        "valid": "valid structure and valid composition, of all samples",
+    }
+    if all(row.get("valid_composition") is None for row in rows):
+        return found + [Quantity(name, None, None, "", text) for name, text in definitions.items()]
+    counts = sum(neutral), sum(a and b for a, b in zip(valid, neutral, strict=True))
+    return found + [
+        Rate(name, count, total, text)
+        for (name, text), count in zip(definitions.items(), counts, strict=True)
+    ]
 
 
 def matching_rates(rows: Rows) -> list[Rate]:
@@ -99,13 +106,16 @@ def matching_rates(rows: Rows) -> list[Rate]:
     total = len(rows)
     unique = [bool(row.get("unique")) for row in rows]
     novel = [bool(row.get("novel")) for row in rows]
-    matcher = "by pymatgen's StructureMatcher with its defaults, on the generated structures"
+    matcher = (
+        "by pymatgen's StructureMatcher with its defaults, on the generated structures, of all "
+        "samples"
+    )
     return [
         Rate("unique", sum(unique), total, f"matches no earlier sample {matcher}"),
         Rate("novel", sum(novel), total, f"matches no reference crystal {matcher}"),
         Rate(
             "unique and novel", sum(a and b for a, b in zip(unique, novel, strict=True)), total,
-            "both of these",
+            "both of these, of all samples",
         ),
     ]  # fmt: skip
 
@@ -159,19 +169,23 @@ def stability_rates(rows: Rows, energy: str = POTENTIAL) -> list[Rate]:
     """Stable, metastable, what of them is unique and novel, S.U.N. and M.S.U.N.
 
     Args:
-        rows: Of judged samples.
+        rows: Of the samples that were to get an energy: the denominator.
         energy: Column of the energy above the hull.
     """
     total, found = len(rows), []
+    of_all = f"of the {total} samples that were to get an energy"
+    how = "after relaxation, converged or not" if energy == POTENTIAL else "by DFT"
     known = [row for row in rows if row.get(energy) is not None]
-    found.append(Rate("energy known", len(known), total, "an energy above the hull is known"))
+    found.append(
+        Rate("energy known", len(known), total, f"an energy above the hull is known, {of_all}")
+    )
     for name, threshold in (("stable", "< 0"), ("metastable", "< 0.1")):
         those = [row for row in known if THRESHOLDS[threshold](row[energy])]
         new = sum(bool(row.get("unique")) and bool(row.get("novel")) for row in those)
         found += [
             Rate(
                 name, len(those), total,
-                f"energy above the hull {threshold} eV/atom after relaxation",
+                f"energy above the hull {threshold} eV/atom {how}, {of_all}",
             ),
             Rate(
                 f"unique and novel among the {name}", new, len(those),
@@ -183,7 +197,7 @@ def stability_rates(rows: Rows, energy: str = POTENTIAL) -> list[Rate]:
             Rate(
                 name, sum(is_sun(row, threshold, energy=energy) for row in rows), total,
                 f"energy above the hull {threshold} eV/atom, unique and novel on the generated "
-                "structures, more than one element",
+                f"structures, more than one element, {of_all}",
             )
         )  # fmt: skip
     return found

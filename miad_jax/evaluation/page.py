@@ -230,7 +230,9 @@ def _reasons(rows: Sequence[Row]) -> list[list[str]]:
     columns = {
         "reason": "no crystal",
         "relaxation_reason": "relaxation failed",
+        "matching_reason": "not compared",
         "hull_reason": "no energy above the hull",
+        "dft_reason": "no energy above the hull by DFT",
     }
     counts = Counter((text, row[name]) for row in rows for name, text in columns.items())
     found = [[text, escape(str(why)), str(n)] for (text, why), n in counts.most_common() if why]

@@ -7,8 +7,8 @@
 A crystal's file is moved into place whole as soon as it is done, so a second call goes on where
 a killed one stopped and loses at most the crystals in flight. Every crystal has an outcome: one
 that cannot be relaxed, outlasts its limit or takes its worker down is failed, with the reason,
-and the rest goes on. One that was lost is tried again when the limit is longer; to try another
-again, delete its file.
+and the rest goes on. One that took its worker down is tried again by the next call, one that
+outlasted its limit when that is longer; to try another again, delete its file.
 
 The potential is CHGNet, whose weights come with it, or any ASE calculator as "module:factory".
 The factory is called without arguments, and it or its module says what its energies are:
@@ -19,6 +19,9 @@ The factory is called without arguments, and it or its module says what its ener
 
     def eqv2():
         return OCPCalculator(checkpoint_path="eqV2_153M_omat_mp_salex.pt", cpu=True)
+
+(The paper relaxed with eqV2 by LBFGS in a fixed cell, 100 steps at most; here every potential
+relaxes cell and positions by FIRE.)
 
 Energies that are not corrected are brought to the Materials Project's scale by
 `miad_jax.evaluation.scales.corrected_energy_per_atom`.
@@ -67,6 +70,7 @@ class Relaxation:
         energy_is_corrected: Whether that energy carries the MP2020 corrections; None if failed.
         structure: The relaxed crystal; None if failed.
         reason: Why it failed; empty unless it did.
+        lost: Whether its worker ended over it: no outcome yet, the next call tries again.
     """
 
     status: Literal["converged", "not converged", "failed"]
@@ -75,6 +79,7 @@ class Relaxation:
     energy_is_corrected: bool | None = None
     structure: Structure | None = None
     reason: str = ""
+    lost: bool = False
 
 
 def relax(
@@ -110,7 +115,6 @@ def relax(
     Raises:
         ValueError: If an argument is wrong, the calculator cannot be loaded or does not declare
             its energies, or the directory holds other files or relaxations of other settings.
-        RuntimeError: If the process that loads the calculator ends.
     """
     settings: dict[str, Any] = {
         "calculator": calculator,
@@ -143,7 +147,8 @@ def relax(
         for index, record in found:
             key = todo[index]
             record = {"id": str(ids[first[key]]), **record}
-            write_record(folder, key, record)
+            if not record.get("lost"):
+                write_record(folder, key, record)
             records[key] = record
             advance()
     corrected = bool(settings["energies_are_corrected"])
@@ -161,7 +166,7 @@ def _facts(request: Mapping[str, Any]) -> Record:
         relaxing.__file__, relaxing.describe_potential.__name__, [request], num_workers=1
     )
     if isinstance(facts, Lost):
-        raise RuntimeError(
+        raise ValueError(
             f"the calculator {request['calculator']!r} could not be loaded: {facts.reason}; see "
             f"{request['log']}"
         )
@@ -185,7 +190,11 @@ def _relaxed(
         for index, answer in found:
             if isinstance(answer, Lost):
                 reason = f"the relaxation was lost: {answer.reason}"
-                yield index, {"status": "failed", "reason": reason, "limit_s": seconds_per_crystal}
+                record = {"status": "failed", "reason": reason}
+                yield (
+                    index,
+                    record | ({"limit_s": seconds_per_crystal} if answer.late else {"lost": True}),
+                )
             else:
                 yield index, answer
 
@@ -219,7 +228,7 @@ def _outcome(record: Record | None, structure: Structure, corrected: bool) -> Re
 
     assert record is not None
     if record["status"] == "failed":
-        return Relaxation("failed", reason=record["reason"])
+        return Relaxation("failed", reason=record["reason"], lost=record.get("lost", False))
     lattice, frac_coords = np.array(record["lattice"]), np.array(record["frac_coords"])
     if (distance := min_distance(lattice, frac_coords)) < MIN_VALID_DISTANCE_ANGSTROM:
         reason = f"the relaxed crystal is none: two atoms are {distance:.3g} Å apart"

@@ -91,5 +91,5 @@ def write_record(folder: Path, key: str, record: Record) -> None:
 
 
 def _json(content: Mapping[str, Any]) -> str:
-    """JSON as files hold it."""
-    return json.dumps(content, ensure_ascii=False, indent=1) + "\n"
+    """JSON as files hold it; a file name among the ids may be no valid text."""
+    return json.dumps(content, indent=1) + "\n"

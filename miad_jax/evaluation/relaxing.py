@@ -52,7 +52,10 @@ def describe_potential(request: Mapping[str, Any]) -> Record:
 
 
 def relax(request: Mapping[str, Any]) -> Record:
-    """Relax cell and positions by FIRE with ASE's FrechetCellFilter; no exception leaves it.
+    """Relax cell and positions by FIRE with ASE's FrechetCellFilter.
+
+    What the potential raises over a crystal is its failure. A lack of memory, and a potential
+    that could not be loaded this time, end the worker: they say nothing of the crystal.
 
     Args:
         request: What `describe_potential` takes, and `max_steps`, `fmax_ev_per_angstrom`,
@@ -70,8 +73,8 @@ def relax(request: Mapping[str, Any]) -> Record:
         last = chemical_symbols[CHGNET_MAX_ATOMIC_NUMBER]
         reason = f"CHGNet does not know {chemical_symbols[heaviest]}: its elements end with {last}"
         return {"status": "failed", "reason": reason}
+    calculator, _ = _potential(*_process(request))
     try:
-        calculator, _ = _potential(*_process(request))
         atoms = Atoms(
             numbers=request["atomic_numbers"],
             cell=request["lattice"],
@@ -80,7 +83,11 @@ def relax(request: Mapping[str, Any]) -> Record:
             calculator=calculator,
         )
         return _relax(atoms, request["max_steps"], request["fmax_ev_per_angstrom"])
+    except MemoryError:
+        raise
     except Exception as error:  # potentials raise all there is
+        if "out of memory" in str(error).lower() or "can't allocate" in str(error).lower():
+            raise  # torch's own error
         return {"status": "failed", "reason": f"the potential failed: {_plain(error)}"}
 
 

@@ -71,6 +71,8 @@ def write_report(directory: Path, judgement: Judgement) -> None:
     _write(directory / "crystals.csv", csv_text(rows) if rows else ",".join(empty) + "\n")
     if any(structure is not None for structure in judgement.relaxed):
         _write(directory / "relaxed.extxyz", _relaxed_text(judgement))
+    else:
+        (directory / "relaxed.extxyz").unlink(missing_ok=True)  # of an earlier report
     _write(directory / "report.html", html_page(judgement))
     _write(directory / "report.json", _report_text(judgement))
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from miad_jax.crystal import Crystal
-from miad_jax.data import from_structures, read_rows, stack, to_structures
+from miad_jax.data import read_rows, stack, to_structures
 from miad_jax.data.packing import standardize_rows
+from miad_jax.data.standard import structure_arrays
 from miad_jax.data.writing import SampleDirectory
 from miad_jax.evaluation.describe import COLUMNS, describe
 from miad_jax.mirage import reduce
@@ -74,7 +75,9 @@ def _from_structures(structures: Sequence[Structure | None]) -> Candidates:
     for structure in structures:
         try:
             crystals.append(
-                "no crystal was given" if structure is None else from_structures([structure])[0]
+                "no crystal was given"
+                if structure is None
+                else stack([structure_arrays(structure)])[0]
             )
         except ValueError as error:
             crystals.append(str(error))
@@ -93,10 +96,13 @@ def _from_sample_directory(path: Path) -> Candidates:
 
 
 def _described(ids: Sequence[str], crystals: Sequence[Crystal | str]) -> Candidates:
-    """Rows and structures; a text in place of a crystal is the reason why there is none."""
+    """Rows and structures; a text in place of a crystal is the reason why there is none.
+
+    An id that comes again gets a number behind it, so that every sample can be named.
+    """
     rows: list[dict[str, Any]] = []
     structures: list[Structure | None] = []
-    for name, crystal in zip(ids, crystals, strict=True):
+    for name, crystal in zip(_distinct(ids), crystals, strict=True):
         structure = None
         if isinstance(crystal, str):
             row = dict.fromkeys(COLUMNS) | {"valid_structure": False, "reason": crystal}
@@ -107,3 +113,16 @@ def _described(ids: Sequence[str], crystals: Sequence[Crystal | str]) -> Candida
         rows.append({"id": name, **row})
         structures.append(structure)
     return Candidates(rows, structures)
+
+
+def _distinct(ids: Sequence[str]) -> list[str]:
+    """The ids, those that were there before with " (2)", " (3)", … behind them."""
+    taken, found = set(ids), []
+    seen: set[str] = set()
+    for name in ids:
+        new, number = name, 2
+        while new in seen or (new != name and new in taken):
+            new, number = f"{name} ({number})", number + 1
+        seen.add(new)
+        found.append(new)
+    return found

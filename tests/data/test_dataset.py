@@ -184,14 +184,23 @@ def test_warnings_of_the_cif_parser_are_silenced(tmp_path, capfd, recwarn, num_w
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_worker_that_dies_is_reported(monkeypatch, tmp_path):
+def test_the_row_over_which_a_worker_dies_is_rejected_and_no_other(monkeypatch, tmp_path):
     dying = tmp_path / "dying.py"
-    dying.write_text("raise SystemExit(7)")
+    dying.write_text(
+        "import os, runpy\n"
+        f"real = runpy.run_path({standard.__file__!r})['standardize']\n"
+        "def standardize(request):\n"
+        "    return os._exit(7) if any('deadly' in str(s) for s in request[0]) else real(request)\n"
+    )
     monkeypatch.setattr(standard, "__file__", str(dying))
-    rows = list(read_rows(write_csv(tmp_path / "set.csv")))
+    good = dict.fromkeys(map(str, range(TWO_WORKERS)), CIFS["quartz"])
+    path = write_csv(tmp_path / "set.csv", good | {"deadly": "data_deadly"}, ())
 
-    with pytest.raises(RuntimeError, match=r"ended early \(exit code 7\)"):
-        pack(rows * TWO_WORKERS, num_workers=2)
+    crystals, records = pack(read_rows(path), num_workers=2)
+
+    assert len(crystals) == TWO_WORKERS
+    reason = "its reader was lost: its worker process ended early (exit code 7)"
+    assert records.rejected == [("deadly", reason)]
 
 
 def test_workers_import_neither_jax_nor_the_package():

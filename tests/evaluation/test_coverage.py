@@ -4,9 +4,38 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pymatgen.core import Lattice, Structure
 
+from miad_jax.data import Records, from_structures
 from miad_jax.evaluation import coverage as module
 from miad_jax.evaluation.coverage import coverage, min_distances, property_distances
+from miad_jax.evaluation.judging import judge
+from miad_jax.evaluation.reference import Reference
+from miad_jax.evaluation.samples import load_candidates
+
+
+def test_structures_that_are_the_reference_cover_it(tmp_path, monkeypatch):
+    """From structures to the report's table, with real fingerprints."""
+    pytest.importorskip("matminer")
+    pytest.importorskip("smact")
+    monkeypatch.setenv("MIAD_JAX_CACHE", str(tmp_path))
+    salt = Structure.from_spacegroup(
+        "Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0, 0]]
+    ).get_primitive_structure()
+    cscl = Structure(Lattice.cubic(4.12), ["Cs", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    # Too close to be valid, but with a fingerprint: it counts as the definition says.
+    close = Structure(Lattice.cubic(4), ["Na", "Cl"], [[0, 0, 0], [0.1, 0, 0]])
+    test = from_structures([salt, cscl])
+    records = Records(["salt", "cscl"], {}, (), "abc")
+    reference = Reference("made", test, records, test, [test, test], None, "abc")
+    found = judge(load_candidates([salt, cscl, close, None]), reference, num_workers=1)
+    table = {x.name: x for x in found.tables["Coverage of the test split"]}
+    assert (table["COV-R"].count, table["COV-R"].total) == (2, 2)
+    assert table["COV-P"].total == 4
+    assert table["COV-P"].count in (2, 3)
+    assert table["AMSD-R"].value == pytest.approx(0, abs=1e-9)
+    distances = {x.name: x.value for x in found.tables["Distances to the test split"]}
+    assert max(distances.values()) == pytest.approx(0, abs=1e-9)
 
 
 def line(*values):

@@ -8,15 +8,19 @@ from dataclasses import replace
 import ase.io
 import numpy as np
 import pytest
-from pymatgen.core import Lattice, Structure
+from pymatgen.core import Composition, Lattice, Structure
+from pymatgen.core.entries import ComputedEntry
 
 from miad_jax.data import Records, available_splits, from_structures, to_atoms
-from miad_jax.evaluation.hull import hull_from_dataset
+from miad_jax.evaluation.dft import DftEnergy
+from miad_jax.evaluation.energies import dft_columns
+from miad_jax.evaluation.hull import hull_from_dataset, hull_from_entries
 from miad_jax.evaluation.judging import Energies, cutoffs, judge
 from miad_jax.evaluation.matching import match
 from miad_jax.evaluation.measures import is_sun
 from miad_jax.evaluation.reference import Reference, compositions, load_reference
 from miad_jax.evaluation.relaxation import Relaxation
+from miad_jax.evaluation.report import tables_text
 from miad_jax.evaluation.samples import load_candidates
 from miad_jax.evaluation.scales import ElementalEnergies
 
@@ -242,6 +246,79 @@ def test_a_split_that_cannot_be_read_is_no_missing_split(tmp_path):
     assert available_splits(tmp_path) == ["train", "test"]
     with pytest.raises(ValueError, match="has no column 'cif'"):
         load_reference(str(tmp_path))
+
+
+def test_what_needs_a_missing_package_is_not_known(reference, monkeypatch):
+    monkeypatch.setattr("miad_jax.evaluation.judging.missing_packages", lambda: ["smact"])
+    found = judge(load_candidates(SAMPLES), reference)
+    table = {x.name: x for x in found.tables["Validity"]}
+    assert table["valid structure"].value == 6 / 8
+    assert table["valid composition"].value is table["valid"].value is None
+    assert "not known" in tables_text(found)
+
+
+def test_a_needle_is_not_compared_and_the_rest_is(reference):
+    needle = Structure([[5, 0, 0], [0, 0.01, 0], [0, 0, 500]], ["Na"] * 2, [[0, 0, 0], [0, 0, 0.5]])
+    iron = Structure(Lattice.cubic(2.9), ["Na", "Na"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    found = judge(load_candidates([needle, iron, moved(iron)]), reference)
+    assert column(found, "unique") == [None, True, False]
+    assert column(found, "matching_reason")[0].startswith("the cell is 0.01 Å thin")
+    assert rate(found, "Uniqueness and novelty", "unique") == (1, 3)
+
+
+def test_large_groups_in_pieces_give_the_same(monkeypatch):
+    samples = [NACL, moved(NACL), NACL * (1, 1, 2), CSCL_AS_NACL, KCL]
+    whole = match(samples, from_structures([NACL, KCL]))
+    monkeypatch.setattr("miad_jax.evaluation.matching.PAIRS_PER_TASK", 1)
+    assert match(samples, from_structures([NACL, KCL])) == whole
+
+
+def test_ids_that_come_twice_are_told_apart(tmp_path):
+    text = NACL.to(fmt="cif")
+    lines = [f'{name},"{text}"' for name in ("a", "a", "b", "a (2)")]
+    (tmp_path / "samples.csv").write_text("material_id,cif\n" + "\n".join(lines) + "\n")
+    ids = [row["id"] for row in load_candidates(tmp_path / "samples.csv").rows]
+    assert ids[0] == "a"
+    assert ids[2:] == ["b", "a (2)"]
+    assert len(set(ids)) == 4
+
+
+def test_dft_energies_without_a_relaxed_crystal_have_a_reason(tmp_path):
+    entries = [ComputedEntry(x, -3.0 * sum(Composition(x).values())) for x in ("Na", "Cl", "NaCl")]
+    (tmp_path / "hull.json").write_text(json.dumps([x.as_dict() for x in entries]))
+    hull = hull_from_entries(tmp_path / "hull.json")
+    energies = {"a": DftEnergy(-5.0), "b": DftEnergy(-30.0)}
+    found = dft_columns([None, NACL, KCL], ["a", "b", "c"], energies, hull)
+    assert found[0]["dft_reason"] == "the sample has no relaxed structure"
+    assert found[1]["dft_e_above_hull_ev_per_atom"] is not None
+    assert found[2] == {
+        "dft_energy_ev_per_atom": None,
+        "dft_e_above_hull_ev_per_atom": None,
+        "dft_reason": "",
+    }
+
+
+def test_dft_energies_make_a_table_of_their_own(reference, tmp_path):
+    formulas = {"Na": -1.0, "Cl": -2.0, "K": -1.0, "NaCl": -3.0, "KCl": -3.0}
+    entries = [ComputedEntry(x, e * sum(Composition(x).values())) for x, e in formulas.items()]
+    (tmp_path / "hull.json").write_text(json.dumps([x.as_dict() for x in entries]))
+    hull = hull_from_entries(tmp_path / "hull.json")
+    relaxations = [relaxed(NACL, -3.0), relaxed(KCL, -3.0)]
+    energies = Energies(relaxations, hull, None, {"0": DftEnergy(-40.0)})
+    found = judge(load_candidates([NACL, KCL]), reference, energies=energies)
+    assert rate(found, "Stability by DFT", "energy known") == (1, 2)
+    assert rate(found, "Stability by DFT", "S.U.N.") == (1, 2)
+    assert rate(found, "Stability", "stable") == (0, 2)
+
+
+def test_nothing_stable_is_a_report_and_no_division_by_zero(reference):
+    hull = hull_from_dataset(reference.compositions(), reference.formation_energies_ev_per_atom)
+    elemental = ElementalEnergies(dict.fromkeys(["K", "Cl"], 0.0), 3, 0.0, 0.0)
+    energies = Energies([relaxed(KCL, 5.0)], hull, elemental)
+    found = judge(load_candidates([KCL]), reference, energies=energies)
+    assert rate(found, "Stability", "stable") == (0, 1)
+    assert rate(found, "Stability", "unique and novel among the stable") == (0, 0)
+    assert "not known" in tables_text(found)
 
 
 def test_the_embedded_set_has_all_splits():

@@ -180,7 +180,8 @@ def test_every_crystal_has_an_outcome(tmp_path, fakes):
     ]
     for reason, result in zip(expected, results[1:-1], strict=True):
         assert reason in result.reason
-        assert result == Relaxation("failed", reason=result.reason)
+        lost = "exit code" in reason
+        assert result == Relaxation("failed", reason=result.reason, lost=lost)
     assert "enough" in (tmp_path / "out" / "workers.log").read_text()
     settings = json.loads((tmp_path / "out" / "settings.json").read_text())
     assert settings["version"] == "threads 1, jax False"
@@ -231,6 +232,16 @@ def test_what_is_done_is_kept(tmp_path, fakes):
     moved = COPPER.copy().translate_sites([0], [0, 0, 0.001])
     run([moved], folder)
     assert seen(fakes) == ["Cu-Cu-Cu-Cu"]
+
+
+def test_a_crystal_that_took_its_worker_down_is_tried_again(tmp_path, fakes):
+    folder = tmp_path / "out"
+    for _ in range(2):
+        (result,) = run([fcc("Pd")], folder)
+        assert "exit code 3" in result.reason
+        assert seen(fakes) == ["Pd-Pd-Pd-Pd"]
+        (fakes / "seen").unlink()
+    assert not list((folder / "crystals").iterdir())
 
 
 def test_a_progress_bar_tells_the_time_left(tmp_path, fakes, capfd):
@@ -370,7 +381,7 @@ def test_without_chgnet_it_says_what_to_install(tmp_path, monkeypatch):
 
 def test_a_calculator_that_ends_its_process_is_an_error(tmp_path, fakes):
     (fakes / "deadly.py").write_text("import os; os._exit(7)")
-    with pytest.raises(RuntimeError, match=r"'deadly:x' could not be loaded.*exit code 7.*log"):
+    with pytest.raises(ValueError, match=r"'deadly:x' could not be loaded.*exit code 7.*log"):
         run([COPPER], tmp_path / "out", calculator="deadly:x")
     # The folder can still be used with another.
     assert run([COPPER], tmp_path / "out")[0].status == "converged"
