@@ -18,7 +18,7 @@ from miad_jax.config import apply_variant, default_config, diffcsp
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """The hyperparameters of MP-20; the published number of epochs is not known here."""
+    """The published hyperparameters of MP-20; the number of epochs is not known here."""
     config = default_config()
     config.data.path = "data/alex_mp_20"
     config.infusion.num_atoms = 25
@@ -28,5 +28,5 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optimizer.schedule = "constant"
     config.optimizer.ema_decay = 0.999  # ours: samples come from averaged parameters
     config.batch_size = 256
-    config.num_epochs = 400  # ours: about as many steps as for MP-20
+    config.num_epochs = 400  # ours: about as many steps as published for MP-20
     return apply_variant(config, variant, {"diffcsp": diffcsp})

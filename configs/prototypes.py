@@ -8,9 +8,9 @@ Expected result: crystals of familiar structure types; not for research.
 Variants, behind a colon and separated by commas:
     diffcsp   The baseline: no infusion.
     quick     Crystals of at most 8 atoms and a small network: about three minutes on two CPU
-              cores. It is what `python -m miad_jax.sample` trains when no model is named.
+              cores.
 
-All hyperparameters are ours; the network and the optimiser are those of MP-20.
+All hyperparameters are ours; the network and the constant rate of Adam are MiAD's of MP-20.
 """
 
 from miad_jax.config import get_config

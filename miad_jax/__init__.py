@@ -31,7 +31,7 @@ from miad_jax.diffusion import (
 )
 from miad_jax.mirage import infuse, reduce
 from miad_jax.network import CSPNet
-from miad_jax.pretrained import load_pretrained, save_pretrained
+from miad_jax.pretrained import load_model, load_pretrained, save_pretrained
 from miad_jax.sampling import draw_num_atoms, sample
 
 __all__ = [
@@ -48,6 +48,7 @@ __all__ = [
     "from_structures",
     "infuse",
     "load_dataset",
+    "load_model",
     "load_pretrained",
     "loss",
     "make_diffusion",

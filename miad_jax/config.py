@@ -50,6 +50,7 @@ def default_config() -> ConfigDict:
     config.diffusion.corrector_gamma = 1e-5  # γ, the published step_lr
     config.diffusion.ending = "clean"  # or "published"
     config.diffusion.type_temperature = 1.0  # divides the types' logits while sampling
+    config.diffusion.sampling_steps = config_dict.placeholder(int)  # reverse steps; None: all
 
     config.network = ConfigDict()
     config.network.hidden_dim = 512
@@ -125,7 +126,7 @@ def validate(config: ConfigDict, *, num_devices: int | None = None) -> ConfigDic
         "diffusion.num_steps batch_size log_every validate_every checkpoint_every"
     ).split():
         check(field, "a whole number from 1 on", lambda value: value >= 1)
-    for field in ("data.max_num_atoms", "chunk_size"):
+    for field in ("data.max_num_atoms", "chunk_size", "diffusion.sampling_steps"):
         check(field, "a whole number from 1 on, or None", lambda v: v is None or v >= 1)
     for field in ("max_minutes", "optimizer.clip_norm"):
         check(field, "a number above 0, or None", lambda value: value is None or value > 0)
@@ -135,9 +136,16 @@ def validate(config: ConfigDict, *, num_devices: int | None = None) -> ConfigDic
     ).split():
         check(field, "a number above 0", lambda value: value > 0)
     for field in (
-        "loss.lattice loss.coords loss.types loss.cross_entropy optimizer.warmup_steps seed"
+        "loss.lattice loss.coords loss.types loss.cross_entropy optimizer.warmup_steps"
     ).split():
         check(field, "0 or more", lambda value: value >= 0)
+    check("seed", "a whole number from 0 to 4294967295", lambda value: 0 <= value < 2**32)
+    if config.optimizer.schedule != "constant":
+        check(
+            "optimizer.final_learning_rate",
+            f"at most config.optimizer.learning_rate, {config.optimizer.learning_rate}",
+            lambda value: not value > config.optimizer.learning_rate,
+        )
     check("network.time_dim", "an even number from 4 on", lambda v: v >= 4 and v % 2 == 0)
     check("optimizer.ema_decay", "0 up to, not including, 1", lambda value: 0 <= value < 1)
     check("optimizer.plateau_factor", "between 0 and 1", lambda value: 0 < value < 1)
@@ -164,10 +172,15 @@ def network_from(config: ConfigDict) -> CSPNet:
 
 
 def diffusion_from(config: ConfigDict, num_kept: int | None = None) -> Diffusion:
-    """The process that a configuration describes, respaced to `num_kept` steps."""
+    """The process that a configuration describes.
+
+    Args:
+        config: The configuration.
+        num_kept: Reverse steps after respacing; None for `config.diffusion.sampling_steps`.
+    """
     return make_diffusion(
         config.diffusion.num_steps,
-        num_kept=num_kept,
+        num_kept=num_kept or config.diffusion.sampling_steps,
         corrector_gamma=config.diffusion.corrector_gamma,
         ending=config.diffusion.ending,
         type_temperature=config.diffusion.type_temperature,

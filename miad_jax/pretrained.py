@@ -2,12 +2,13 @@
 
 A release file is one `.npz` that says all of itself, without pickle:
 
-    param.PATH    float16   the averaged parameters, by their path in the network
-    meta          text      JSON: format, configuration, data, training, licence, attribution
+    param.PATH    the averaged parameters, by their path in the network, usually in float16
+    meta          text: JSON of format, configuration, data, training, licence, attribution
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import zipfile
 import zlib
@@ -22,6 +23,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Int
 from ml_collections import ConfigDict
+from numpy.typing import DTypeLike
 
 from miad_jax.config import diffusion_from, load_config, network_from
 from miad_jax.data.files import write_atomically
@@ -57,6 +59,14 @@ class TrainedModel:
     fingerprint: str
 
     @property
+    def digest(self) -> str:
+        """Identifies the parameters."""
+        content = hashlib.sha256()
+        for name, value in sorted(flatten_dict(self.params, sep="/").items()):
+            content.update(name.encode() + np.asarray(value).tobytes())
+        return content.hexdigest()[:16]
+
+    @property
     def denoise(self) -> Denoise:
         """The network with its parameters, a `jax.tree_util.Partial`."""
         return jax.tree_util.Partial(network_from(self.config).denoise, self.params)
@@ -71,6 +81,11 @@ def load_model(name_or_path: str | Path) -> TrainedModel:
 
     Raises:
         ValueError: If there is no such model, or it does not fit this version.
+
+    Example:
+        >>> model = miad_jax.load_model("mp20-small")
+        >>> model.config.infusion.enabled, int(model.histogram.argmax())
+        (True, 4)
     """
     path = WEIGHTS.get(str(name_or_path), Path(name_or_path))
     if path.suffix == ".npz":
@@ -103,16 +118,27 @@ def load_pretrained(
     return diffusion_from(model.config), model.denoise, model.config
 
 
-def save_pretrained(workdir: str | Path, path: str | Path, about: Mapping[str, Any]) -> None:
-    """Write the newest checkpoint of a run as a release file, parameters in float16.
+def save_pretrained(
+    workdir: str | Path,
+    path: str | Path,
+    about: Mapping[str, Any],
+    *,
+    dtype: DTypeLike = np.float16,
+    diffusion: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the newest checkpoint of a run as a release file.
 
     Args:
         workdir: The `--workdir` of the run.
         path: The `.npz` to write; it must not exist.
         about: What else the file says of itself, such as data, licence and attribution.
+        dtype: Of the parameters in the file; they are read back as float32.
+        diffusion: Fields of `config.diffusion` that sampling is to take instead of the run's, such
+            as `{"sampling_steps": 250}`.
 
     Raises:
-        ValueError: If there is no checkpoint, the file exists, or its name is no `.npz`.
+        ValueError: If there is no checkpoint, the file exists, its name is no `.npz`, or a field
+            is unknown or has an impossible value.
 
     Example:
         >>> miad_jax.save_pretrained("runs/mp20", "mine.npz", {"data": "MP-20"})  # doctest: +SKIP
@@ -122,6 +148,7 @@ def save_pretrained(workdir: str | Path, path: str | Path, about: Mapping[str, A
         raise ValueError(f"{path} exists or is no .npz: name a new file that ends in .npz")
     checkpoints = Checkpoints(workdir)
     meta = checkpoints.meta()
+    meta["config"]["diffusion"] |= dict(diffusion or {})
     params = checkpoints.restore_average(_shapes(load_config(meta["config"])))
     data = meta["config"]["data"]
     data["path"] = Path(data["path"]).name  # where it lay is nobody's business
@@ -133,7 +160,7 @@ def save_pretrained(workdir: str | Path, path: str | Path, about: Mapping[str, A
         "about": dict(about),
     }
     arrays: dict[str, Any] = {
-        _PARAM + name: np.asarray(x).astype(np.float16)
+        _PARAM + name: np.asarray(x).astype(dtype)
         for name, x in flatten_dict(params, sep="/").items()
     }
     write_atomically(path, npz_bytes({"meta": np.array(json.dumps(said)), **arrays}))
@@ -169,6 +196,8 @@ def _shapes(config: ConfigDict) -> Any:
 
 
 def _model(config: ConfigDict, params: Any, meta: Mapping[str, Any], step: int) -> TrainedModel:
+    if jax.default_backend() == "cpu":  # which has no fast bfloat16
+        config.network.dtype = "float32"
     return TrainedModel(
         params=params,
         config=config,

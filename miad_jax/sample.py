@@ -30,9 +30,19 @@ flags.DEFINE_string(
 )
 flags.DEFINE_integer("num", 16, "Number of samples", lower_bound=1, flag_values=FLAGS)
 flags.DEFINE_string("out", "samples", "Folder for the crystals", flag_values=FLAGS)
-flags.DEFINE_integer("seed", 0, "Seed of the samples", lower_bound=0, flag_values=FLAGS)
 flags.DEFINE_integer(
-    "steps", None, "Reverse steps; fewer than trained: respaced", flag_values=FLAGS
+    "seed",
+    0,
+    "Seed of the samples",
+    lower_bound=0,
+    upper_bound=2**32 - 1,
+    flag_values=FLAGS,
+)
+flags.DEFINE_integer(
+    "steps",
+    None,
+    "Reverse steps; fewer than trained: respaced; default: the model's",
+    flag_values=FLAGS,
 )
 flags.DEFINE_enum(
     "ending",
@@ -88,7 +98,9 @@ def main(argv: Sequence[str]) -> int:
             "seed": FLAGS.seed,
             "steps": diffusion.num_steps,
             **{name: config.diffusion[name] for name in _KNOBS},
+            "chunk_size": chunk_size,
             "checkpoint_step": model.step,
+            "parameters": model.digest,
             "data_fingerprint": model.fingerprint,
             "config": model.config.to_dict(),
         },

@@ -18,7 +18,7 @@ from ml_collections import ConfigDict, config_flags
 from miad_jax import command
 from miad_jax import config as config_fields
 from miad_jax.pretrained import load_model
-from miad_jax.training import Initial, load_training_data
+from miad_jax.training import Checkpoints, Initial, load_training_data
 from miad_jax.training.loop import train
 
 FLAGS = flags.FlagValues()
@@ -46,8 +46,10 @@ def main(argv: Sequence[str]) -> int:
     if FLAGS.workdir is None:
         raise ValueError("no --workdir: name a folder for checkpoints and metrics")
     config = config_fields.validate(FLAGS.config)
-    initial = None if FLAGS.init_from is None else load_initial(FLAGS.init_from)
-    run(config, Path(FLAGS.workdir), initial, command.stop_on_sigterm())
+    workdir, initial = Path(FLAGS.workdir), None
+    if FLAGS.init_from is not None and Checkpoints(workdir).latest() is None:
+        initial = load_initial(FLAGS.init_from)
+    run(config, workdir, initial, command.stop_on_sigterm())
     return 0
 
 

@@ -182,7 +182,9 @@ def test_unknown_nested_field_is_refused_with_the_nearest():
         ("loss.coords", -1.0, "0 or more"),
         ("loss.types", float("nan"), "0 or more"),
         ("optimizer.warmup_steps", -1, "0 or more"),
-        ("seed", -1, "0 or more"),
+        ("seed", -1, "a whole number from 0 to 4294967295"),
+        ("seed", 2**32, "a whole number from 0 to 4294967295"),
+        ("diffusion.sampling_steps", 0, "a whole number from 1 on, or None"),
         ("network.time_dim", 7, "an even number from 4 on"),
         ("network.time_dim", 2, "an even number from 4 on"),
         ("optimizer.ema_decay", 1.0, "0 up to, not including, 1"),
@@ -211,6 +213,20 @@ def test_all_impossible_values_are_named_at_once():
         "config.network.dtype",
         "config.batch_size",
     }
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "plateau"])
+def test_a_learning_rate_that_would_rise_is_refused(schedule):
+    wrong = changed(optimizer__schedule=schedule, optimizer__learning_rate=1e-5)
+    with pytest.raises(ValueError, match=r"final_learning_rate is 0.0001; allowed: at most"):
+        validate(wrong)
+    validate(changed(optimizer__learning_rate=1e-5))
+
+
+def test_sampling_steps_respace_the_process_that_samples():
+    config = changed(diffusion__num_steps=12, diffusion__sampling_steps=5)
+    assert diffusion_from(config).num_steps == 5
+    assert diffusion_from(config, 12).num_steps == 12
 
 
 def test_validate_changes_nothing():

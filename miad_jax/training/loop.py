@@ -35,8 +35,18 @@ MAY_CHANGE = {
     "log_every",
     "validate_every",
     "checkpoint_every",
+    "data.path",
+    "network.dtype",
+    "diffusion.ending",
+    "diffusion.corrector_gamma",
+    "diffusion.type_temperature",
+    "diffusion.sampling_steps",
 }
-"""Fields of the configuration that may differ when a run continues."""
+"""Fields of the configuration that may differ when a run continues.
+
+The last ones matter while sampling only. With the cosine schedule the number of epochs may not,
+because the learning rate is a function of it.
+"""
 
 Metrics = dict[str, float]
 
@@ -136,8 +146,9 @@ def train(
         window.add(terms)
         if last or dispatch.passes(config.log_every):
             epoch = dispatch.after * config.batch_size / num_train
-            metrics.update(window.close(objective), epoch=epoch)
-            _append(metrics_file, {"step": dispatch.after, **metrics})
+            found = window.close(objective) | {"epoch": epoch}
+            metrics.update(found)
+            _append(metrics_file, {"step": dispatch.after, **found})
         report(dispatch.after, num_steps, metrics)
 
     running: _Dispatch | None = None
@@ -156,20 +167,20 @@ def train(
         saves = ended or running.passes(config.checkpoint_every)
         if validates or saves:
             settle(running, last=ended)
-            if validates:
-                found = _means(run.validate(), objective, "validation_")
-                metrics.update(found)
-                _append(metrics_file, {"step": step, **found})
             if saves:
                 state = run.state()
                 _check_finite_params(state, checkpoints)
                 checkpoints.save(state, meta)
+            if ended:  # whoever asked for the end may not wait for the validation
+                checkpoints.wait()
             if validates:
+                found = _means(run.validate(), objective, "validation_")
+                metrics.update(found)
+                _append(metrics_file, {"step": step, **found})
                 report(step, num_steps, metrics)
             running = None
         if ended:
             break
-    checkpoints.wait()
     return run.state()
 
 
@@ -203,7 +214,7 @@ def make_objective(config: ConfigDict, size: int) -> Objective:
     divisors = [n for n in range(1, local_batch + 1) if local_batch % n == 0]
     return Objective(
         net=network_from(config),
-        diffusion=diffusion_from(config),
+        diffusion=diffusion_from(config, config.diffusion.num_steps),
         num_atoms=config.infusion.num_atoms if infused else None,
         placement=config.infusion.placement,
         mask_mirage=config.infusion.mask_mirage,
@@ -307,14 +318,16 @@ def _check_same_run(saved: dict[str, Any], meta: dict[str, Any], workdir: Path) 
     """
     old = flatten_dict(load_config(saved["config"]).to_dict(), sep=".")
     new = flatten_dict(meta["config"], sep=".")
+    may_change = MAY_CHANGE - ({"num_epochs"} if old["optimizer.schedule"] == "cosine" else set())
     differing = [
         f"config.{name} was {old.get(name)!r}, is {new.get(name)!r}"
         for name in sorted(old.keys() | new.keys())
-        if old.get(name) != new.get(name) and name not in MAY_CHANGE and name != "data.path"
+        if old.get(name) != new.get(name) and name not in may_change
     ]
     if saved["data_fingerprint"] != meta["data_fingerprint"]:
         differing.append(f"the data set {new['data.path']} is not the one of that run")
     if differing:
         raise ValueError(
-            f"{workdir} holds another run ({'; '.join(differing)}): choose a new --workdir"
+            f"{workdir} holds another run ({'; '.join(differing)}): choose a new --workdir, which "
+            "--init-from can start from the parameters of this one"
         )

@@ -343,4 +343,4 @@ def test_chunks_hold_a_crystal_at_least():
     assert crystals_per_chunk(25, "cpu") == 2
     assert crystals_per_chunk(200, "cpu") == 1
     assert crystals_per_chunk(25, "gpu") == 256
-    assert crystals_per_chunk(12, "cpu", hidden_dim=192) == 23
+    assert crystals_per_chunk(12, "cpu", hidden_dim=192) == 16

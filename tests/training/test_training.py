@@ -185,6 +185,7 @@ def test_metrics_and_a_pretrained_model(data, tmp_path):
     names = {"loss", "lattice", "coords", "types"}
     assert names | {"step", "epoch", "steps_per_second"} <= found[0].keys()
     assert {f"validation_{name}" for name in names} <= found[-1].keys()
+    assert not any("loss" in line and "validation_loss" in line for line in found)
     assert [step for step, _, _ in reports][-1] == 12
     assert all(total == 12 for _, total, _ in reports)
 
@@ -206,6 +207,15 @@ def test_metrics_and_a_pretrained_model(data, tmp_path):
         jax.tree.leaves(released.denoise.args), jax.tree.leaves(state.average), strict=True
     ):
         np.testing.assert_array_equal(one, np.float32(np.float16(two)))
+    exact = tmp_path / "exact.npz"
+    with pytest.raises(ValueError, match="stepps"):
+        save_pretrained(tmp_path, exact, {}, diffusion={"stepps": 10})
+    save_pretrained(tmp_path, exact, {}, dtype=np.float32, diffusion={"sampling_steps": 10})
+    diffusion, denoise, _ = load_pretrained(exact)
+    assert diffusion.num_steps == 10
+    assert load_model(exact).digest == load_model(tmp_path).digest != released.digest
+    for one, two in zip(jax.tree.leaves(denoise.args), jax.tree.leaves(state.average), strict=True):
+        np.testing.assert_array_equal(one, two)
     with pytest.raises(ValueError, match=r"exists or is no \.npz"):
         save_pretrained(tmp_path, file, {})
     file.write_bytes(file.read_bytes()[:-100])
@@ -225,7 +235,15 @@ def test_another_run_is_refused(data, tmp_path):
         train(tiny(batch_size=4), data, tmp_path)
     with pytest.raises(ValueError, match="not the one of that run"):
         train(tiny(), replace(data, fingerprint="other"), tmp_path)
-    assert train(tiny(num_epochs=2, log_every=1), data, tmp_path).step == 6
+    sampling = {"diffusion.sampling_steps": 5, "diffusion.ending": "published"}
+    assert train(tiny(num_epochs=2, log_every=1, **sampling), data, tmp_path).step == 6
+
+
+def test_a_cosine_is_not_made_longer(data, tmp_path):
+    cosine = {"optimizer.schedule": "cosine"}
+    train(tiny(num_epochs=1, **cosine), data, tmp_path)
+    with pytest.raises(ValueError, match=r"num_epochs was 1, is 2.*--init-from"):
+        train(tiny(num_epochs=2, **cosine), data, tmp_path)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(data, tmp_path):
