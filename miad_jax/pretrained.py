@@ -31,7 +31,7 @@ from miad_jax.data.formats import npz_bytes
 from miad_jax.diffusion.joint import Denoise, Diffusion
 from miad_jax.training.checkpoint import Checkpoints
 
-WEIGHTS = {"mp20-small": Path(__file__).parent / "weights" / "mp20_small.npz"}
+WEIGHTS = {"mp20-small12": Path(__file__).parent / "weights" / "mp20_small12.npz"}
 """Weights that come with the package, by name; the first is the default."""
 
 DEFAULT = next(iter(WEIGHTS))
@@ -83,7 +83,7 @@ def load_model(name_or_path: str | Path) -> TrainedModel:
         ValueError: If there is no such model, or it does not fit this version.
 
     Example:
-        >>> model = miad_jax.load_model("mp20-small")
+        >>> model = miad_jax.load_model("mp20-small12")
         >>> model.config.infusion.enabled, int(model.histogram.argmax())
         (True, 4)
     """
@@ -112,7 +112,7 @@ def load_pretrained(
     Example:
         >>> diffusion, denoise, config = miad_jax.load_pretrained()
         >>> config.infusion.num_atoms
-        12
+        15
     """
     model = load_model(name_or_path)
     return diffusion_from(model.config), model.denoise, model.config

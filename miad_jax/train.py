@@ -60,10 +60,13 @@ def load_initial(name_or_path: str) -> Initial:
         ValueError: If there is no such model.
     """
     model = load_model(name_or_path)
+    config = model.config.to_dict()
+    config["data"]["path"] = Path(config["data"]["path"]).name
     source = {
         "name": Path(name_or_path).name,
         "step": model.step,
         "data_fingerprint": model.fingerprint,
+        "config": config,
     }
     return Initial(model.params, source)
 
