@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 import miad_jax
+from miad_jax.config import network_from
 from miad_jax.pretrained import DEFAULT, WEIGHTS, load_model
+from miad_jax.train import load_initial
 
 
 def test_they_say_what_they_are_and_are_small():
@@ -36,3 +38,11 @@ def test_they_sample_finite_crystals_of_real_elements():
 def test_a_name_that_is_none_is_said():
     with pytest.raises(ValueError, match="does not exist; weights that come with the package"):
         load_model("nothing.npz")
+
+
+def test_they_start_a_training_that_says_where_it_came_from():
+    initial = load_initial(DEFAULT)
+    assert initial.source["name"] == DEFAULT
+    assert "/" not in initial.source["config"]["data"]["path"]
+    shapes = jax.eval_shape(network_from(load_model(DEFAULT).config).init_params, jax.random.key(0))
+    assert jax.tree.map(np.shape, initial.params) == jax.tree.map(lambda x: x.shape, shapes)
