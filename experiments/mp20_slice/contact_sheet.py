@@ -3,8 +3,8 @@
     python -m experiments.mp20_slice.contact_sheet SAMPLES REPORT FILE.png
 
 SAMPLES is the --out of `python -m miad_jax.sample`, REPORT that of `python -m miad_jax.evaluate`.
-Above: S.U.N. crystals, the lowest energies above the hull first. Below: invalid structures, then
-those that did not relax, then the highest energies. Cells as generated.
+Above: S.U.N. crystals, the lowest energies above the hull first, from −0.1 eV/atom on. Below:
+invalid structures, then those that did not relax, then the highest energies. Cells as generated.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from miad_jax.evaluation.cells import draw_cell
 from miad_jax.evaluation.samples import Candidates, load_candidates
 
 NUM_EACH, NUM_A_LINE = 8, 4
-LOWEST_SHOWN_EV_PER_ATOM = -1.0
-"""Lower energies above the hull are mistakes of the potential, not good crystals."""
+LOWEST_SHOWN_EV_PER_ATOM = -0.1
+"""Lower energies above the hull are likelier mistakes of the potential, or gaps of the hull."""
 
 
 def choose(rows: Sequence[Mapping[str, str]]) -> tuple[list[int], list[int]]:
@@ -52,7 +52,7 @@ def draw(candidates: Candidates, rows: Sequence[Mapping[str, str]]) -> Figure:
     """The two groups, one above the other."""
     good, bad = choose(rows)
     lines = [-(-len(group) // NUM_A_LINE) for group in (good, bad)]
-    height = 0.5 * 2 + 3.1 * sum(lines)
+    height = 0.5 * 2 + 3.1 * sum(lines) + 0.3
     figure = Figure(figsize=(12, height), dpi=100, facecolor="white")
     top = height
     titles = ("Stable by CHGNet, unique and novel", "Invalid, not relaxed, or far above the hull")
