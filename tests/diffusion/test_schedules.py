@@ -91,6 +91,7 @@ def test_the_columns_keep_their_digits_at_small_t(full):
         "beta": 1 - keep[1:] / keep[:-1],
         "keep_prev": keep[:-1],
         "one_minus_keep_prev": 1 - keep[:-1],
+        "temperature": 1.0,
     }
     assert types.keys() == expected.keys()
     for name, column in expected.items():
