@@ -85,6 +85,11 @@ def evaluate(folder, *arguments):
     )  # fmt: skip
 
 
+def rows_of(out):
+    with (out / "crystals.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
 @pytest.fixture(scope="module")
 def report(folder):
     done = evaluate(
@@ -99,8 +104,7 @@ def report(folder):
 
 def test_every_sample_has_an_outcome(report):
     done, out = report
-    with (out / "crystals.csv").open() as file:
-        rows = list(csv.DictReader(file))
+    rows = rows_of(out)
     assert [row["id"] for row in rows] == [f"samples-{i}" for i in range(6)]
     assert rows[0]["known_as"] == "train-0"
     assert rows[0]["relaxation"] == "converged"
@@ -139,8 +143,7 @@ def test_what_was_not_asked_for_is_said(folder):
         "--nocoverage", "--num_workers=1", "--num_relaxed=2",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    with (folder / "first" / "crystals.csv").open() as file:
-        rows = list(csv.DictReader(file))
+    rows = rows_of(folder / "first")
     assert [row["relaxation"] for row in rows] == ["converged", "failed", "", "", "", ""]
     assert all("only the first 2" in row["relaxation_reason"] for row in rows[2:])
     assert (folder / "first" / "relaxed.extxyz").exists()

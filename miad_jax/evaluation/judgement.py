@@ -51,7 +51,7 @@ OUTCOMES = {
     "matching_reason": "why it could not be compared",
     "relaxation": "converged, not converged, or failed",
     "relaxation_steps": "steps of the relaxation",
-    "relaxation_reason": "why a relaxation failed",
+    "relaxation_reason": "why a relaxation failed, or was not asked for",
     "energy_ev_per_atom": "total energy after relaxation, in eV/atom",
     "e_above_hull_ev_per_atom": "energy above the hull after relaxation, in eV/atom",
     "hull_reason": "why there is no energy above the hull",

@@ -229,7 +229,7 @@ def _reasons(rows: Sequence[Row]) -> list[list[str]]:
     """What went wrong with how many samples, most frequent first."""
     columns = {
         "reason": "no crystal",
-        "relaxation_reason": "relaxation failed",
+        "relaxation_reason": "not relaxed",
         "matching_reason": "not compared",
         "hull_reason": "no energy above the hull",
         "dft_reason": "no energy above the hull by DFT",

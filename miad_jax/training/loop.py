@@ -44,8 +44,8 @@ MAY_CHANGE = {
 }
 """Fields of the configuration that may differ when a run continues.
 
-The last ones matter while sampling only. With the cosine schedule the number of epochs may not,
-because the learning rate is a function of it.
+Those of the diffusion matter while sampling only. With the cosine schedule the number of epochs
+may not differ, because the learning rate is a function of it.
 """
 
 Metrics = dict[str, float]
@@ -306,7 +306,8 @@ def _checked(initial: Initial, network: Any) -> Any:
         if have.get(name) != need.get(name):
             raise ValueError(
                 f"the parameters to start from are of another network: {name} has shape "
-                f"{have.get(name, 'none')}, config.network needs {need.get(name, 'none')}"
+                f"{have.get(name, 'none')}, config.network needs {need.get(name, 'none')}: give "
+                "config.network the fields of the run that they come from"
             )
     return jax.tree.map(jnp.asarray, initial.params)
 
