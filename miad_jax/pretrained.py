@@ -50,6 +50,7 @@ class TrainedModel:
         histogram: Number of training crystals with 0, 1, 2, … atoms.
         step: Training steps done.
         fingerprint: Identifies the training data.
+        init_from: Name, step and data of the model whose parameters it started from, or None.
     """
 
     params: Any
@@ -57,6 +58,7 @@ class TrainedModel:
     histogram: Int[np.ndarray, " counts"]
     step: int
     fingerprint: str
+    init_from: Mapping[str, Any] | None = None
 
     @property
     def digest(self) -> str:
@@ -204,4 +206,5 @@ def _model(config: ConfigDict, params: Any, meta: Mapping[str, Any], step: int) 
         histogram=np.asarray(meta["histogram"]),
         step=step,
         fingerprint=meta["data_fingerprint"],
+        init_from=meta.get("init_from"),
     )

@@ -154,11 +154,14 @@ def _runs(indices: list[int], longest: int) -> Iterator[list[int]]:
 
 
 def _shown(model: TrainedModel) -> dict[str, Any]:
-    return {
+    shown = {
         "data": model.config.data.path,
         "training steps": model.step,
         "infusion": model.config.infusion.enabled,
     }
+    if start := model.init_from:
+        shown["started from"] = f"{start['name']} after {start['step']} steps"
+    return shown
 
 
 if __name__ == "__main__":

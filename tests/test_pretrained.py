@@ -21,6 +21,9 @@ def test_they_say_what_they_are_and_are_small():
     assert "CC BY 4.0" in meta["about"]["licence of the data"]
     assert "/" not in meta["config"]["data"]["path"]
     assert (path.parent / "MODEL_CARD.md").exists()
+    started_from = load_model(DEFAULT).init_from
+    assert started_from is not None
+    assert started_from["step"] > 0
 
 
 def test_they_sample_finite_crystals_of_real_elements():
