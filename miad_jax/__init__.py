@@ -1,7 +1,8 @@
 """Mirage Atom Diffusion in JAX: crystals generated together with their number of atoms.
 
 A crystal is infused with mirage atoms, noised, denoised by one network, stepped back through
-time, and reduced again (arXiv:2511.14426). Every name here is a pure function or a pytree:
+time, and reduced again (arXiv:2511.14426). Pytrees and pure functions of explicit keys, and what
+reads, writes and loads them:
 
     import jax, miad_jax
 

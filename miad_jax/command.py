@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from types import FrameType
 from typing import Any
 
 import jax
@@ -14,10 +15,11 @@ from absl import flags
 from miad_jax.data import default_cache_dir
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+_OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
 
 
 def run(main: Callable[[Sequence[str]], int | None]) -> None:
-    """Run a command and exit: 2 for bad input, 1 for a loss that is not finite.
+    """Run a command and exit: 2 for bad input, 1 for a loss not finite or a device without memory.
 
     Either is said in one sentence; an interrupt exits with 130.
 
@@ -34,6 +36,15 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
     except OSError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(BAD_INPUT)
+    except jax.errors.JaxRuntimeError as error:
+        if _OUT_OF_MEMORY not in str(error):
+            raise
+        print(
+            f"error: the device has too little memory ({str(error).splitlines()[0]}); choose a "
+            "smaller chunk_size: fewer crystals for the network at once",
+            file=sys.stderr,
+        )
+        sys.exit(FAILED)
     except KeyboardInterrupt:
         print("\ninterrupted; the same command continues", file=sys.stderr)
         sys.exit(INTERRUPTED)
@@ -87,10 +98,21 @@ def _with_underscores(argument: str) -> str:
     return f"--{name.replace('-', '_')}{equals}{value}"
 
 
-def stop_on_sigterm() -> Callable[[], bool]:
-    """Take SIGTERM as a request: returns a function that tells whether it has come."""
-    asked = []
+def stop_on_signal() -> Callable[[], bool]:
+    """Take SIGTERM and a first Ctrl-C as a request: returns a function that tells whether it came.
+
+    A second Ctrl-C interrupts at once.
+    """
+    asked: list[int] = []
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+        print("\nending with a checkpoint; Ctrl-C once more ends at once", file=sys.stderr)
+
     signal.signal(signal.SIGTERM, lambda number, frame: asked.append(number))
+    signal.signal(signal.SIGINT, interrupt)
     return lambda: bool(asked)
 
 

@@ -131,12 +131,13 @@ def validate(config: ConfigDict, *, num_devices: int | None = None) -> ConfigDic
     for field in ("max_minutes", "optimizer.clip_norm"):
         check(field, "a number above 0, or None", lambda value: value is None or value > 0)
     for field in (
-        "optimizer.learning_rate optimizer.final_learning_rate diffusion.corrector_gamma "
-        "diffusion.type_temperature num_epochs optimizer.plateau_patience"
+        "optimizer.learning_rate optimizer.final_learning_rate diffusion.type_temperature "
+        "num_epochs optimizer.plateau_patience"
     ).split():
         check(field, "a number above 0", lambda value: value > 0)
     for field in (
-        "loss.lattice loss.coords loss.types loss.cross_entropy optimizer.warmup_steps"
+        "loss.lattice loss.coords loss.types loss.cross_entropy optimizer.warmup_steps "
+        "diffusion.corrector_gamma"
     ).split():
         check(field, "0 or more", lambda value: value >= 0)
     check("seed", "a whole number from 0 to 4294967295", lambda value: 0 <= value < 2**32)

@@ -2,9 +2,12 @@
 
 SAMPLES is what `python -m miad_jax.sample` wrote, a folder or zip of CIFs, an extxyz, or a CSV
 with a column `cif`. DATA is a data set: its training split is what is known already, its test
-split what is to be covered, its formation energies make the hull. The same command continues
-relaxations that were interrupted. The exit code is 1 if a worker process was lost over a sample, so
-that an outcome is missing; the same command tries again.
+split what is to be covered, its formation energies make the hull. Cut-offs of coverage follow
+its name: 0.2 and 4 (structure, composition) for perov… and carbon…, 0.4 and 10 for all others.
+
+The same command continues relaxations that were interrupted, and a larger --num_relaxed adds some;
+a report is not replaced by one that says less. The exit code is 1 if a worker process was lost over
+a sample, so that an outcome is missing; the same command tries again.
 """
 
 from __future__ import annotations
@@ -64,6 +67,8 @@ flags.DEFINE_string(
     "dft_energies", None, "CSV of the energies of those inputs; needs --hull", flag_values=FLAGS
 )
 
+_RELAXED = "first samples relaxed"
+
 
 def main(argv: Sequence[str]) -> int:
     """Judge as the command line says."""
@@ -92,13 +97,17 @@ def main(argv: Sequence[str]) -> int:
     progress = Progress(lambda line: print(line, file=sys.stderr), bars=True)
     candidates = load_candidates(samples, num_workers=FLAGS.num_workers, progress=True)
     reference = load_reference(FLAGS.reference, progress=True)
+    for split, content in reference.contents.items():
+        print(f"{split} split of {reference.name}: {content}", file=sys.stderr)
+    settings = _settings(samples, with_energies)
     out = _open(Path(FLAGS.out), candidates, reference)
+    _check_keeps_what_is_there(out / "report.json", settings)
     judgement = judge(
         candidates,
         reference,
         energies=_energies(candidates, reference, out, dft, progress) if with_energies else None,
         with_coverage=FLAGS.coverage,
-        settings=_settings(samples, with_energies),
+        settings=settings,
         num_workers=FLAGS.num_workers,
         progress=progress,
     )
@@ -151,13 +160,49 @@ def _open(out: Path, candidates: Candidates, reference: Reference) -> Path:
     return out
 
 
+def _check_keeps_what_is_there(report: Path, settings: Mapping[str, Any]) -> None:
+    """Refuse to replace a report by one that says less, or says it by another potential or hull.
+
+    Raises:
+        ValueError: If it would.
+    """
+    if not report.exists():
+        return
+    there = json.loads(report.read_text(encoding="utf-8"))["settings"]
+
+    def number(settings: Mapping[str, Any]) -> float:
+        return float(str(settings.get(_RELAXED, 0)).replace("all", "inf"))
+
+    absent = (None, False, "none")
+    lost = [
+        name
+        for name in ("coverage", "potential", "hull file", "DFT energies")
+        if there.get(name) not in absent and settings.get(name) != there[name]
+    ]
+    if not lost and number(settings) < number(there):
+        lost.append(_RELAXED)
+    if lost:
+        differences = ", ".join(
+            f"{name}: {there[name]} there, {settings.get(name, 'none')} here" for name in lost
+        )
+        raise ValueError(
+            f"{report} holds what this run would not ({differences}): name another --out"
+        )
+
+
 def _settings(samples: str, with_energies: bool) -> dict[str, Any]:
     """What the report says of this run."""
     packages = ("miad_jax", "pymatgen", *EXTRA)
-    said: dict[str, Any] = {"samples": str(samples), "potential": FLAGS.calculator}
+    said: dict[str, Any] = {
+        "samples": str(samples),
+        "coverage": FLAGS.coverage and not {"matminer", "smact"} & set(missing_packages()),
+        "potential": FLAGS.calculator if with_energies else "none",
+    }
     if with_energies:
         said |= {
-            "samples relaxed": "all" if FLAGS.num_relaxed is None else f"first {FLAGS.num_relaxed}",
+            "hull file": FLAGS.hull or "none: the reference's crystals",
+            "DFT energies": FLAGS.dft_energies or "none",
+            _RELAXED: "all" if FLAGS.num_relaxed is None else FLAGS.num_relaxed,
             "steps of a relaxation at most": FLAGS.max_steps,
             "seconds of a relaxation at most": FLAGS.seconds_per_crystal,
         }

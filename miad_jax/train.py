@@ -1,8 +1,8 @@
 """Train a model: `python -m miad_jax.train --config=configs/mp20.py --workdir=runs/mp20`.
 
 Every field of the configuration is a flag: `--config.batch_size=64`. The same command continues
-a run that ended early; SIGTERM and `--config.max_minutes` end one with a checkpoint. A new run
-starts from the parameters of another with `--init_from=runs/other`.
+a run that ended early; Ctrl-C, SIGTERM and `--config.max_minutes` end a run with a checkpoint. A
+new run starts from the parameters of another with `--init_from=runs/other`.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def main(argv: Sequence[str]) -> int:
     workdir, initial = Path(FLAGS.workdir), None
     if FLAGS.init_from is not None and Checkpoints(workdir).latest() is None:
         initial = load_initial(FLAGS.init_from)
-    run(config, workdir, initial, command.stop_on_sigterm())
+    run(config, workdir, initial, command.stop_on_signal())
     return 0
 
 
@@ -79,10 +79,12 @@ def run(
 ) -> None:
     """Load the data, train with a progress bar, say where the result lies."""
     data = load_training_data(config, progress=True)
+    for line in data.rejections:
+        print(line, file=sys.stderr)
     print(
         f"{len(data.train)} training and {len(data.validation)} validation crystals of "
-        f"{config.data.path} ({data.num_left_out} larger ones left out, {data.num_rejected} "
-        f"unreadable); {jax.local_device_count()} × {jax.devices()[0].device_kind}",
+        f"{config.data.path} ({data.num_left_out} larger ones left out); "
+        f"{jax.local_device_count()} × {jax.devices()[0].device_kind}",
         file=sys.stderr,
     )
     bar = command.Bar("training", " steps")

@@ -9,8 +9,11 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
+
+from miad_jax.command import run, stop_on_signal
 
 ROOT = Path(__file__).parent.parent
 TINY = """--config=configs/prototypes.py:quick --config.data.max_num_atoms=4
@@ -100,6 +103,32 @@ def test_samples_do_not_depend_on_calls_batches_or_devices(trained, environment,
     assert refused.returncode == 2
     assert "seed" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+def test_a_first_ctrl_c_asks_and_a_second_interrupts(capfd):
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        asked = stop_on_signal()
+        assert not asked()
+        signal.raise_signal(signal.SIGINT)
+        assert asked()
+        assert "ending with a checkpoint" in capfd.readouterr().err
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def test_a_device_without_memory_is_told_in_a_sentence(capfd, monkeypatch):
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
+
+    def main(arguments):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory\nallocating 9 GB")
+
+    with pytest.raises(SystemExit, match="1"):
+        run(main)
+    assert "smaller chunk_size" in capfd.readouterr().err
 
 
 BAD = [

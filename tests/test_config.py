@@ -174,7 +174,7 @@ def test_unknown_nested_field_is_refused_with_the_nearest():
         ("optimizer.learning_rate", 0.0, "a number above 0"),
         ("optimizer.learning_rate", float("nan"), "a number above 0"),
         ("optimizer.final_learning_rate", -1e-4, "a number above 0"),
-        ("diffusion.corrector_gamma", 0.0, "a number above 0"),
+        ("diffusion.corrector_gamma", -1e-6, "0 or more"),
         ("diffusion.type_temperature", 0.0, "a number above 0"),
         ("num_epochs", 0, "a number above 0"),
         ("optimizer.plateau_patience", 0, "a number above 0"),

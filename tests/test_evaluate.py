@@ -147,12 +147,19 @@ def test_what_was_not_asked_for_is_said(folder):
     assert [row["relaxation"] for row in rows] == ["converged", "failed", "", "", "", ""]
     assert all("only the first 2" in row["relaxation_reason"] for row in rows[2:])
     assert (folder / "first" / "relaxed.extxyz").exists()
-    none = evaluate(
+    less = evaluate(
         folder, "samples.csv", "--reference=data", "--out=first", "--calculator=none",
         "--nocoverage",
     )  # fmt: skip
-    assert none.returncode == 0, none.stderr
-    assert not (folder / "first" / "relaxed.extxyz").exists()
+    assert less.returncode == 2
+    assert "potential: flat:Flat there, none here" in less.stderr
+    fewer = evaluate(
+        folder, "samples.csv", "--reference=data", "--out=first", "--calculator=flat:Flat",
+        "--nocoverage", "--num_workers=1", "--num_relaxed=1",
+    )  # fmt: skip
+    assert fewer.returncode == 2
+    assert "first samples relaxed: 2 there, 1 here" in fewer.stderr
+    assert rows_of(folder / "first") == rows
 
 
 def bad(folder):

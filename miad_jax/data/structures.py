@@ -1,4 +1,9 @@
-"""Crystals to and from pymatgen Structures and ASE Atoms, as they stand: no cell is changed."""
+"""Crystals to and from pymatgen Structures and ASE Atoms, as they stand.
+
+One thing changes on the way out: a left-handed cell, as half of all generated ones are, becomes
+the right-handed −a, −b, −c with coordinates −x, which is the same crystal. Lengths and angles, all
+that a CIF holds, describe a right-handed cell; so do VASP and the stress of most potentials.
+"""
 
 from __future__ import annotations
 
@@ -142,5 +147,7 @@ def _real_arrays(crystals: Crystal | Iterable[Crystal]) -> list[Arrays]:
                 f"crystal {index} of {len(reduced)} has a lattice or coordinates that are not "
                 f"finite: drop it before it is converted"
             )
+        if np.linalg.det(lattice) < 0:
+            lattice, frac_coords = -lattice, -frac_coords % 1
         results.append((lattice, frac_coords, np.asarray(crystal.atom_types)))
     return results

@@ -36,7 +36,8 @@ class LossTerms:
         types_sum: Sum of the type loss over atoms.
         cross_entropy_sum: Sum over atoms of the cross-entropy of the clean types.
         num_crystals: Number of crystals.
-        num_coords: Number of atoms in the coordinate loss: the real ones of the clean crystal.
+        num_coords: Number of atoms in the coordinate loss: the real ones of the clean crystal,
+            or all where mirage atoms are not masked.
         num_atoms: Number of atoms, mirage atoms included, padding not.
 
     Example:
@@ -64,7 +65,7 @@ class LossTerms:
 
     @property
     def coords(self) -> Float[Array, "*steps"]:
-        """Mean over the real atoms of the batch."""
+        """Mean over the atoms that count."""
         return self.coords_sum / self.num_coords
 
     @property

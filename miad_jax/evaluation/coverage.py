@@ -99,7 +99,8 @@ def coverage(
             "COV-R",
             int(recalled.sum()),
             len(reference),
-            f"reference crystals {near} of some sample, of all reference crystals",
+            f"reference crystals {near} of some sample, of all reference crystals; it grows with "
+            "the number of samples, and the interval is that of the reference crystals alone",
         ),
         Rate(
             "COV-P",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -125,7 +126,10 @@ def judge(
         tables |= _coverage(rows, structures, reference, num_workers, progress)
 
     relaxed: list[Structure | None] = [None] * len(rows)
-    shown = dict(settings or {}) | {"reference": reference.name}
+    shown = dict(settings or {}) | {
+        "reference": reference.name,
+        "reference crystals": reference.contents,
+    }
     if energies is not None:
         progress.say("stability")
         num = len(energies.relaxations)
@@ -243,7 +247,7 @@ def _coverage(
 
 def cutoffs(name: str) -> tuple[float, float]:
     """Cut-offs of coverage for a data set, by its name; those of MP-20 for others."""
-    last = name.rstrip("/").rsplit("/", 1)[-1].lower()
+    last = Path(name).resolve().name.lower()
     return next((c for start, c in CUTOFFS.items() if last.startswith(start)), CUTOFFS["mp"])
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,6 +32,7 @@ class Reference:
         crystals: Those of all splits.
         formation_energies_ev_per_atom: Of all splits; None if the set has none.
         fingerprint: Identifies the content of all splits.
+        contents: Crystals and rejected rows of every split, for people.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Reference:
     crystals: Sequence[Crystal]
     formation_energies_ev_per_atom: Float[np.ndarray, " all"] | None
     fingerprint: str
+    contents: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def histogram(self) -> Int[np.ndarray, " counts"]:
@@ -99,6 +101,7 @@ def load_reference(name_or_path: str, *, progress: bool = False) -> Reference:
         crystals=[crystals for crystals, _ in splits.values()],
         formation_energies_ev_per_atom=energies,
         fingerprint=digest.hexdigest(),
+        contents={split: x.describe() for split, (_, x) in splits.items()},
     )
 
 

@@ -33,7 +33,7 @@ class CSPNet(nn.Module):
         time_dim: Width of the time embedding.
         num_steps: T of the diffusion process whose times the network is told.
         dtype: Precision of matrix products and messages; parameters, layer norms, the node
-            states and the output are float32.
+            states, what depends on the crystal alone and the output are float32.
 
     Example:
         >>> net = miad_jax.CSPNet(hidden_dim=16, num_layers=2, num_freqs=4)
@@ -62,11 +62,11 @@ class CSPNet(nn.Module):
         )
         fan_in = width + self.time_dim
         time = time_embedding(graph.globals["time"], self.num_steps, self.time_dim)
-        time = Linear(width, fan_in, True, dtype, name="latent_time")(time)
+        time = Linear(width, fan_in, name="latent_time")(time)
         h = Linear(width, fan_in, False, dtype, name="latent_node")(embedding)
-        h = (h + topology.spread(time)).astype(jnp.float32)
+        h = h.astype(jnp.float32) + topology.spread(time)
 
-        gram = jnp.einsum("bij,bkj->bik", lattice, lattice).reshape(-1, 9)
+        gram = jnp.einsum("bij,bkj->bik", lattice, lattice, precision="highest").reshape(-1, 9)
         # Whatever stands in padding, NaN included, must not reach a gradient.
         difference = topology.differences(jnp.where(mask, graph.nodes["frac_coords"], 0))
         sine, cosine = fourier_features(difference, self.num_freqs)
@@ -77,7 +77,7 @@ class CSPNet(nn.Module):
 
         matrix = Linear(9, use_bias=False, name="lattice_out")(topology.pool(h)).reshape(-1, 3, 3)
         return Prediction(
-            lattice=jnp.einsum("bij,bjk->bik", matrix, lattice),
+            lattice=jnp.einsum("bij,bjk->bik", matrix, lattice, precision="highest"),
             coords=Linear(3, use_bias=False, name="coords_out")(h),
             types=jnp.where(mask, Linear(NUM_TYPES, name="types_out")(h), 0),
         )
@@ -93,7 +93,9 @@ class CSPNet(nn.Module):
         return self.init(key, to_graph(crystal, jnp.zeros(1, jnp.int32)))["params"]
 
     def denoise(self, params: dict, crystal: Crystal, time: Int[Array, "*batch"]) -> Prediction:
-        """Predict the noise of crystals; `functools.partial(net.denoise, params)` is a denoiser.
+        """Predict the noise; `jax.tree_util.Partial(net.denoise, params)` is a denoiser.
+
+        It has gradients in reverse mode only: products and activations have hand-written ones.
 
         Args:
             params: The network's parameters.
@@ -151,7 +153,7 @@ class CSPLayer(nn.Module):
         edges = topology.edges(
             receiver=Linear(width, fan_in, False, dtype, name="edge_receiver")(normed),
             sender=Linear(width, fan_in, False, dtype, name="edge_sender")(normed),
-            cell=Linear(width, fan_in, True, dtype, name="edge_cell")(gram),
+            cell=Linear(width, fan_in, name="edge_cell")(gram).astype(dtype),
             even=cosine(waves[1]),
             odd=Linear(width, fan_in, False, dtype, name="edge_sine")(waves[0]),
             diagonal=cosine.variables["params"]["kernel"].sum(0).astype(dtype),

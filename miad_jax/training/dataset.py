@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,7 +24,7 @@ class TrainingData:
         histogram: Number of training crystals with 0, 1, 2, … atoms.
         fingerprint: Identifies the content of the training split.
         num_left_out: Readable crystals left out for being larger than `data.max_num_atoms`.
-        num_rejected: Rows that could not be read.
+        rejections: A line for every split with rows that could not be read: how many, and why.
     """
 
     train: Crystal
@@ -31,7 +32,7 @@ class TrainingData:
     histogram: Int[np.ndarray, " counts"]
     fingerprint: str
     num_left_out: int
-    num_rejected: int
+    rejections: Sequence[str]
 
 
 def load_training_data(config: ConfigDict, *, progress: bool = False) -> TrainingData:
@@ -41,8 +42,8 @@ def load_training_data(config: ConfigDict, *, progress: bool = False) -> Trainin
         ValueError: If a crystal has more atoms than `config.infusion.num_atoms`, by its id; if
             no crystal is left; or if the data set cannot be read.
     """
-    splits, left_out, rejected = [], 0, 0
-    fingerprint = ""
+    splits, left_out = [], 0
+    rejections, fingerprint = [], ""
     for split in ("train", "val"):
         crystal, records = load_dataset(config.data.path, split, progress=progress)
         num_atoms = np.asarray(crystal.mask).sum(-1)
@@ -56,12 +57,13 @@ def load_training_data(config: ConfigDict, *, progress: bool = False) -> Trainin
             _check_room(num_atoms, keep, records, config.infusion.num_atoms)
         splits.append(crystal[keep])
         left_out += int((~keep).sum())
-        rejected += len(records.rejected)
+        if records.rejected:
+            rejections.append(f"{split} split of {config.data.path}: {records.describe()}")
         fingerprint = fingerprint or records.fingerprint
     counts = np.asarray(splits[0].mask).sum(-1)
     size = max(int(np.asarray(s.mask).sum(-1).max()) for s in splits)
     train, validation = (_fit(s, size) for s in splits)
-    return TrainingData(train, validation, np.bincount(counts), fingerprint, left_out, rejected)
+    return TrainingData(train, validation, np.bincount(counts), fingerprint, left_out, rejections)
 
 
 def _check_room(

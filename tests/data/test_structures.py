@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -28,6 +30,26 @@ def test_structures_survive_the_round_trip():
         assert before.composition == after.composition
         assert StructureMatcher(ltol=1e-4, stol=1e-4, angle_tol=1e-3).fit(before, after)
         np.testing.assert_allclose(after.lattice.matrix, before.lattice.matrix, atol=1e-5)
+
+
+@pytest.mark.parametrize("flip", [np.diag([-1.0, 1, 1]), -np.eye(3)])
+def test_a_left_handed_cell_goes_out_right_handed_as_the_same_crystal(flip):
+    right = from_structures([QUARTZ])
+    left = replace(
+        right[0], lattice=flip @ right.lattice[0], frac_coords=right.frac_coords[0] @ flip % 1
+    )
+    atoms = to_atoms(left)[0]
+    structure = to_structures(left)[0]
+
+    assert np.linalg.det(left.lattice) < 0 < structure.volume
+    assert np.linalg.det(structure.lattice.matrix) > 0
+    distances = structure.lattice.get_all_distances(
+        structure.frac_coords, structure.lattice.get_fractional_coords(QUARTZ.cart_coords)
+    )
+    np.testing.assert_allclose(distances.diagonal(), 0, atol=1e-5)  # where they were
+    np.testing.assert_allclose(atoms.cell.array, structure.lattice.matrix)
+    from_cif = Structure.from_str(structure.to(fmt="cif"), fmt="cif")
+    assert from_cif.get_space_group_info()[0] == "P3_121"  # not its mirror image, P3_221
 
 
 def test_atoms_come_first_and_padding_after():

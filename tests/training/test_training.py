@@ -1,5 +1,6 @@
 """The training step on one and two devices, and the loop that stops, resumes and refuses."""
 
+import csv
 import json
 from dataclasses import replace
 from functools import partial
@@ -8,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from pymatgen.core import Lattice, Structure
 
 from miad_jax.config import default_config, validate
 from miad_jax.crystal import Crystal
@@ -281,6 +283,21 @@ def test_large_crystals_are_refused_by_name_or_left_out():
     assert loaded.train.size == 6
     assert loaded.num_left_out > 1000
     assert loaded.histogram.sum() == len(loaded.train)
+
+
+def test_rows_that_cannot_be_read_are_told_with_their_reasons(tmp_path, monkeypatch):
+    monkeypatch.setenv("MIAD_JAX_CACHE", str(tmp_path / "cache"))
+    cif = Structure(Lattice.cubic(4.1), ["Cs", "Cl"], [[0] * 3, [0.5] * 3]).to(fmt="cif")
+    for split, rows in (("train", [cif, "no CIF", cif]), ("val", [cif])):
+        with (tmp_path / f"{split}.csv").open("w", newline="") as file:
+            csv.writer(file).writerows([["cif"], *([row] for row in rows)])
+    config = default_config()
+    config.data.path = str(tmp_path)
+    loaded = load_training_data(config)
+    assert len(loaded.train) == 2
+    (line,) = loaded.rejections
+    assert "train split" in line
+    assert "2 crystals, 1 rows rejected: " in line
 
 
 def test_training_learns(setting):
