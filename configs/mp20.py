@@ -8,8 +8,8 @@ DIR holds train.csv, val.csv and test.csv (gzipped or not) with a column `cif`. 
 The published network on our recipe: the hybrid loss, which teaches the atom types sooner, Adam with
 warm-up, cosine decay and clipping, and averaged parameters.
 
-Hardware: one GPU, some 52,000 steps on 14,875 crystals. Hours: not measured; as published, 4 days
-on two A100 (arXiv:2511.14426).
+Hardware: one GPU; 900 epochs are some 95,000 steps on the 27,136 crystals of the published split.
+Hours: not measured; as published, 4 days on two A100 (arXiv:2511.14426).
 Expected result: not measured; as published 8.2 % S.U.N. by DFT, 12.2 % by CHGNet.
 
 Variants, behind a colon and separated by commas:
