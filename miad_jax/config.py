@@ -82,6 +82,7 @@ def default_config() -> ConfigDict:
     config.log_every = 50  # steps
     config.validate_every = 1000  # steps
     config.checkpoint_every = 1000  # steps
+    config.keep_checkpoints = 3  # the newest
     return config.lock()
 
 
@@ -123,7 +124,7 @@ def validate(config: ConfigDict, *, num_devices: int | None = None) -> ConfigDic
 
     for field in (
         "infusion.num_atoms network.hidden_dim network.num_layers network.num_freqs "
-        "diffusion.num_steps batch_size log_every validate_every checkpoint_every"
+        "diffusion.num_steps batch_size log_every validate_every checkpoint_every keep_checkpoints"
     ).split():
         check(field, "a whole number from 1 on", lambda value: value >= 1)
     for field in ("data.max_num_atoms", "chunk_size", "diffusion.sampling_steps"):

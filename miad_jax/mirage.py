@@ -28,7 +28,7 @@ def infuse(
     no padding.
 
     Args:
-        key: Random key for the mirage coordinates.
+        key: Random key for the mirage coordinates of all crystals; `jax.vmap` gives each its own.
         crystal: One crystal or a batch. Slots beyond `num_atoms` must be padding.
         num_atoms: N_m, the number of atoms of every infused crystal.
         placement: "uniform" draws each mirage atom uniformly in the cell (MiAD); "center"

@@ -75,11 +75,11 @@ class TrainedModel:
 
 
 def load_model(name_or_path: str | Path) -> TrainedModel:
-    """Load weights of the package, a release file, or the newest checkpoint of a run.
+    """Load weights of the package, a release file, or a checkpoint of a run.
 
     Args:
-        name_or_path: A key of `WEIGHTS`, a `.npz` that `save_pretrained` wrote, or the
-            `--workdir` of a run.
+        name_or_path: A key of `WEIGHTS`, a `.npz` that `save_pretrained` wrote, the `--workdir` of
+            a run for its newest checkpoint, or one of its checkpoints: `RUN/checkpoints/STEP`.
 
     Raises:
         ValueError: If there is no such model, or it does not fit this version.
@@ -92,11 +92,11 @@ def load_model(name_or_path: str | Path) -> TrainedModel:
     path = WEIGHTS.get(str(name_or_path), Path(name_or_path))
     if path.suffix == ".npz":
         return _load_release(path)
-    checkpoints = Checkpoints(path)
+    checkpoints = _checkpoints(path)
     meta = checkpoints.meta()
     config = load_config(meta["config"])
     params = checkpoints.restore_average(_shapes(config))
-    return _model(config, params, meta, int(checkpoints.latest() or 0))
+    return _model(config, params, meta, checkpoints.step())
 
 
 def load_pretrained(
@@ -105,8 +105,8 @@ def load_pretrained(
     """Load a trained model: its process, its denoiser and its configuration.
 
     Args:
-        name_or_path: Weights that come with the package, a release file, or the folder of a
-            training run (`--workdir`).
+        name_or_path: Weights that come with the package, a release file, the folder of a training
+            run (`--workdir`), or one of its checkpoints.
 
     Raises:
         ValueError: If there is no such model, or it does not fit this version.
@@ -128,10 +128,10 @@ def save_pretrained(
     dtype: DTypeLike = np.float16,
     diffusion: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write the newest checkpoint of a run as a release file.
+    """Write a checkpoint of a run as a release file.
 
     Args:
-        workdir: The `--workdir` of the run.
+        workdir: The `--workdir` of the run, or one of its checkpoints.
         path: The `.npz` to write; it must not exist.
         about: What else the file says of itself, such as data, licence and attribution.
         dtype: Of the parameters in the file; they are read back as float32.
@@ -148,7 +148,7 @@ def save_pretrained(
     path = Path(path)
     if path.suffix != ".npz" or path.exists():
         raise ValueError(f"{path} exists or is no .npz: name a new file that ends in .npz")
-    checkpoints = Checkpoints(workdir)
+    checkpoints = _checkpoints(Path(workdir))
     meta = checkpoints.meta()
     meta["config"]["diffusion"] |= dict(diffusion or {})
     params = checkpoints.restore_average(_shapes(load_config(meta["config"])))
@@ -157,7 +157,7 @@ def save_pretrained(
     said = {
         "format": FORMAT,
         "version": version("miad_jax"),
-        "step": int(checkpoints.latest() or 0),
+        "step": checkpoints.step(),
         **meta,
         "about": dict(about),
     }
@@ -166,6 +166,13 @@ def save_pretrained(
         for name, x in flatten_dict(params, sep="/").items()
     }
     write_atomically(path, npz_bytes({"meta": np.array(json.dumps(said)), **arrays}))
+
+
+def _checkpoints(path: Path) -> Checkpoints:
+    """The newest checkpoint of a run's folder, or the one that the path names."""
+    if path.parent.name == "checkpoints" and path.name.isdecimal():
+        return Checkpoints(path.parent.parent, step=int(path.name))
+    return Checkpoints(path)
 
 
 def _load_release(path: Path) -> TrainedModel:

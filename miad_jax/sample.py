@@ -25,7 +25,8 @@ FLAGS = flags.FlagValues()
 flags.DEFINE_string(
     "checkpoint",
     DEFAULT,
-    "Folder of a training run (its --workdir), a release file, or weights of the package",
+    "Folder of a training run (its --workdir) or of one of its checkpoints, a release file, or "
+    "weights of the package",
     flag_values=FLAGS,
 )
 flags.DEFINE_integer("num", 16, "Number of samples", lower_bound=1, flag_values=FLAGS)

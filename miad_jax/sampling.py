@@ -30,6 +30,7 @@ def sample(
     num_samples: int,
     num_atoms: int | Int[np.ndarray, " samples"],
     *,
+    size: int | None = None,
     first_index: int = 0,
     chunk_size: int | None = None,
 ) -> Crystal:
@@ -42,11 +43,14 @@ def sample(
         num_samples: Number of crystals.
         num_atoms: N_m, the slots of every crystal (MiAD), or the fixed number of atoms of each
             (the baseline), as from `draw_num_atoms`.
+        size: Slots of every crystal, on which its noise depends; None for the largest of
+            `num_atoms`. Give it where those of different calls differ.
         first_index: Index of the first crystal, to continue a run.
         chunk_size: Crystals that the network sees at once; None chooses by the device.
 
     Raises:
-        ValueError: If `num_samples` or `num_atoms` is not positive, or of another length.
+        ValueError: If `num_samples` or `num_atoms` is not positive, of another length, or beyond
+            `size`.
 
     Example:
         >>> net = miad_jax.CSPNet(hidden_dim=16, num_layers=2, num_freqs=4)
@@ -61,7 +65,9 @@ def sample(
     counts = np.broadcast_to(np.asarray(num_atoms), (num_samples,))
     if counts.min() < 1:
         raise ValueError(f"num_atoms is {counts.min()}: every crystal needs at least one atom")
-    sampler = Sampler(diffusion, denoise, int(counts.max()), chunk_size=chunk_size)
+    if size is not None and size < counts.max():
+        raise ValueError(f"num_atoms is {counts.max()}: more than size = {size}")
+    sampler = Sampler(diffusion, denoise, size or int(counts.max()), chunk_size=chunk_size)
     keys = sample_keys(key, first_index + np.arange(num_samples))
     crystal, _ = sampler.draw(keys, counts)
     return crystal

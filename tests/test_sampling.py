@@ -223,6 +223,11 @@ def test_the_baseline_keeps_its_number_of_atoms(diffusion, denoise, sharded, sev
     assert_equal(crystals[jnp.array([1, 3, 6])], seven[jnp.array([1, 3, 6])])
     assert np.abs(crystals.lattice[0] - seven.lattice[0]).max() > 1e-4
 
+    alone = sample(diffusion, denoise, KEY, 1, counts[:1], size=SIZE, chunk_size=CHUNK)
+    assert_equal(alone, crystals[:1])
+    with pytest.raises(ValueError, match="num_atoms is 3: more than size = 2"):
+        sample(diffusion, denoise, KEY, 7, counts, size=2)
+
     shared, num_real = sharded.draw(sample_keys(KEY, np.arange(7)), counts)
     assert_equal(shared, crystals)
     assert (num_real <= counts[:, None]).all()

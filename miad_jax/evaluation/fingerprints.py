@@ -72,7 +72,7 @@ def structure_fingerprints(
 
     Raises:
         ValueError: If matminer is not installed, or `num_workers` is negative.
-        RuntimeError: If matminer cannot be imported.
+        ValueError: If matminer cannot be imported.
     """
     from pymatgen.core import __version__ as pymatgen_version
     from tqdm import tqdm
@@ -99,7 +99,7 @@ def structure_fingerprints(
         with bar, closing(found):
             for index, row in found:
                 if isinstance(row, str):
-                    raise RuntimeError(f"matminer is installed but does not work: {row}")
+                    raise ValueError(f"matminer is installed but does not work: {row}")
                 if isinstance(row, Lost):
                     lost.append(row.reason)
                 else:

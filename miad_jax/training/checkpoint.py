@@ -23,13 +23,14 @@ class Checkpoints:
     Args:
         directory: The run's folder; checkpoints lie in `checkpoints/` inside it.
         keep: Number of checkpoints kept.
+        step: The checkpoint to read; the newest when None.
     """
 
-    def __init__(self, directory: str | Path, *, keep: int = 3):
+    def __init__(self, directory: str | Path, *, keep: int = 3, step: int | None = None):
         logging.getLogger("absl").setLevel(logging.WARNING)
         self.directory = Path(directory).absolute() / "checkpoints"
         self._manager: ocp.CheckpointManager | None = None
-        self._keep = keep
+        self._keep, self._step = keep, step
 
     def latest(self) -> int | None:
         """Step of the newest checkpoint, None if there is none."""
@@ -62,13 +63,13 @@ class Checkpoints:
             self._manager.wait_until_finished()
 
     def restore(self, like: TrainState) -> TrainState:
-        """The newest state, exactly as it was saved.
+        """The state, exactly as it was saved.
 
         Args:
             like: A state of the same structure and shapes.
         """
-        average = self._restore("average", _to_host(like.average))
-        rest = self._restore("rest", _rest(like))
+        average = self._restore("average", ocp.args.StandardRestore(_to_host(like.average)))
+        rest = self._restore("rest", ocp.args.StandardRestore(_rest(like)))
         return TrainState(
             params=rest["params"],
             average=average,
@@ -80,35 +81,44 @@ class Checkpoints:
         )
 
     def restore_average(self, like: Any) -> Any:
-        """The averaged parameters of the newest checkpoint.
+        """The averaged parameters.
 
         Args:
             like: Anything of their structure, shapes and types, such as `jax.eval_shape` gives.
         """
         empty = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), like)
-        return self._restore("average", empty)
+        return self._restore("average", ocp.args.StandardRestore(empty))
 
     def meta(self) -> dict[str, Any]:
-        """Configuration and data of the newest checkpoint.
+        """Configuration and data.
 
         Raises:
-            ValueError: If there is no checkpoint.
+            ValueError: If there is no such checkpoint.
         """
-        step = self._newest()
-        restored = self._open().restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))
-        return restored["meta"]
+        return self._restore("meta", ocp.args.JsonRestore())
 
-    def _restore(self, part: str, like: Any) -> Any:
-        args = ocp.args.Composite(**{part: ocp.args.StandardRestore(like)})
-        return self._open().restore(self._newest(), args=args)[part]
+    def step(self) -> int:
+        """Step of the checkpoint that is read.
 
-    def _newest(self) -> int:
-        step = self.latest()
-        if step is None:
+        Raises:
+            ValueError: If there is no such checkpoint.
+        """
+        latest = self.latest()
+        if latest is None:
             raise ValueError(
                 f"no checkpoint in {self.directory}: name the --workdir of a training run"
             )
-        return step
+        kept = list(self._open().all_steps())
+        if self._step is not None and self._step not in kept:
+            raise ValueError(
+                f"no checkpoint of step {self._step} in {self.directory}, but of "
+                f"{', '.join(map(str, sorted(kept)))}: config.keep_checkpoints says how many stay"
+            )
+        return latest if self._step is None else self._step
+
+    def _restore(self, part: str, how: ocp.args.CheckpointArgs) -> Any:
+        step = self.step()  # before a folder is made for a manager
+        return self._open().restore(step, args=ocp.args.Composite(**{part: how}))[part]
 
     def _open(self) -> ocp.CheckpointManager:
         if self._manager is None:

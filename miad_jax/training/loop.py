@@ -35,6 +35,7 @@ MAY_CHANGE = {
     "log_every",
     "validate_every",
     "checkpoint_every",
+    "keep_checkpoints",
     "data.path",
     "network.dtype",
     "diffusion.ending",
@@ -115,7 +116,7 @@ def train(
         "num_train": num_train,
         "init_from": None if initial is None else dict(initial.source),
     }
-    checkpoints = Checkpoints(workdir)
+    checkpoints = Checkpoints(workdir, keep=config.keep_checkpoints)
     metrics_file = workdir / "metrics.jsonl"
     if checkpoints.latest() is not None:
         saved = checkpoints.meta()

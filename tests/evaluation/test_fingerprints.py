@@ -130,7 +130,7 @@ def test_another_version_is_computed_again(fake, monkeypatch):
 
 def test_an_ended_run_keeps_what_it_had(fake, monkeypatch):
     monkeypatch.setattr(fingerprints, "_BATCH", 2)
-    with pytest.raises(RuntimeError, match="matminer is installed but does not work: ImportError"):
+    with pytest.raises(ValueError, match="matminer is installed but does not work: ImportError"):
         structure_fingerprints([atom(z) for z in (5, 6, 7, 4, 8)], num_workers=1)
     fake()
     structure_fingerprints([atom(z) for z in (5, 6, 7)], num_workers=1)

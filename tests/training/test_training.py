@@ -220,9 +220,20 @@ def test_metrics_and_a_pretrained_model(data, tmp_path):
         np.testing.assert_array_equal(one, two)
     with pytest.raises(ValueError, match=r"exists or is no \.npz"):
         save_pretrained(tmp_path, file, {})
+    with pytest.raises(ValueError, match=r"no checkpoint of step 11 .* but of .*12: config.keep_"):
+        load_model(tmp_path / "checkpoints" / "11")
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(ValueError, match="is no release file of weights"):
         load_model(file)
+
+
+def test_any_kept_checkpoint_makes_samples(data, tmp_path):
+    state = train(tiny(checkpoint_every=4, keep_checkpoints=2), data, tmp_path)
+    assert sorted(x.name for x in (tmp_path / "checkpoints").iterdir()) == ["12", "8"]
+    early, late = (load_model(tmp_path / "checkpoints" / step) for step in ("8", "12"))
+    assert (early.step, late.step) == (8, 12)
+    assert early.digest != late.digest == load_model(tmp_path).digest
+    jax.tree.map(np.testing.assert_array_equal, late.params, state.average)
 
 
 def test_time_ends_a_run_with_a_checkpoint(data, tmp_path):
