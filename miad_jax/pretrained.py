@@ -31,7 +31,11 @@ from miad_jax.data.formats import npz_bytes
 from miad_jax.diffusion.joint import Denoise, Diffusion
 from miad_jax.training.checkpoint import Checkpoints
 
-WEIGHTS = {"mp20-small12": Path(__file__).parent / "weights" / "mp20_small12.npz"}
+_FOLDER = Path(__file__).parent / "weights"
+WEIGHTS = {
+    "mp20-small12": _FOLDER / "mp20_small12.npz",
+    "mp20-small12-diffcsp": _FOLDER / "mp20_small12_diffcsp.npz",
+}
 """Weights that come with the package, by name; the first is the default."""
 
 DEFAULT = next(iter(WEIGHTS))

@@ -12,8 +12,9 @@ from miad_jax.pretrained import DEFAULT, WEIGHTS, load_model
 from miad_jax.train import load_initial
 
 
-def test_they_say_what_they_are_and_are_small():
-    path = WEIGHTS[DEFAULT]
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_they_say_what_they_are_and_are_small(name):
+    path = WEIGHTS[name]
     assert path.stat().st_size < 30_000_000
     with np.load(path, allow_pickle=False) as file:
         meta = json.loads(str(file["meta"]))
@@ -21,7 +22,9 @@ def test_they_say_what_they_are_and_are_small():
     assert "CC BY 4.0" in meta["about"]["licence of the data"]
     assert "/" not in meta["config"]["data"]["path"]
     assert (path.parent / "MODEL_CARD.md").exists()
-    started_from = load_model(DEFAULT).init_from
+    model = load_model(name)
+    assert model.config.infusion.enabled == ("diffcsp" not in name)
+    started_from = model.init_from
     assert started_from is not None
     assert started_from["step"] > 0
 

@@ -37,6 +37,8 @@ def describe(num_train: int) -> dict[str, str]:
     return {
         "data": f"MP-20, a slice: {num_train:,} of {NUM_CRYSTALS:,} training crystals; Materials "
         "Project, with split lists of CDVAE and MPTS-52",
+        "not for": "judging on the published test sets of MP-20 and MPTS-52: these crystals are "
+        "part of the published validation and test sets",
         "licence of the data": "CC BY 4.0 (Materials Project)",
         "attribution": "Jain et al., APL Materials 1, 011002 (2013); Xie et al., "
         "arXiv:2110.06197; Baird et al., JOSS 9, 5618 (2024)",
