@@ -20,6 +20,8 @@ Variants, behind a colon and separated by commas:
               cores and about 45 minutes.
     small12   Ours: `small` continued with `--init_from=runs/small`, on at most 12 atoms, in an
               hour more. Measured: miad_jax/weights/MODEL_CARD.md.
+    small20   Ours: `small12` continued with `--init_from=runs/small12` on all sizes, N_m 25, in
+              about an hour more. Its first 465 steps: experiments/mp20_slice/README.md.
 """
 
 from ml_collections import ConfigDict
@@ -48,7 +50,13 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optimizer.ema_decay = 0.999
     config.batch_size = 256
     config.num_epochs = 900
-    variants = {"published": published, "diffcsp": diffcsp, "small": small, "small12": small12}
+    variants = {
+        "published": published,
+        "diffcsp": diffcsp,
+        "small": small,
+        "small12": small12,
+        "small20": small20,
+    }
     apply_variant(config, variant, variants)
     if {"published", "diffcsp"} <= set(variant.split(",")):
         config.num_epochs = PUBLISHED_EPOCHS_OF_THE_BASELINE
@@ -89,3 +97,11 @@ def small12(config: ConfigDict) -> None:
     config.optimizer.warmup_steps = 200
     config.optimizer.final_learning_rate = 3e-5
     config.num_epochs = 112
+
+
+def small20(config: ConfigDict) -> None:
+    """The third part, on all crystals."""
+    small12(config)
+    config.data.max_num_atoms = 20
+    config.infusion.num_atoms = 25
+    config.num_epochs = 30

@@ -24,7 +24,7 @@ PUBLISHED = {
     "carbon24": (30, 256, 4000, 1e-5, "plateau"),
 }
 VARIANTS = {
-    "mp20": ("published", "diffcsp", "small", "small12"),
+    "mp20": ("published", "diffcsp", "small", "small12", "small20"),
     "alex_mp20": ("diffcsp",),
     "perov5": ("diffcsp",),
     "carbon24": ("diffcsp",),
