@@ -41,7 +41,8 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
             raise
         print(
             f"error: the device has too little memory ({str(error).splitlines()[0]}); choose a "
-            "smaller chunk_size: fewer crystals for the network at once",
+            "smaller chunk_size, --config.chunk_size of train and --chunk_size of sample: fewer "
+            "crystals for the network at once",
             file=sys.stderr,
         )
         sys.exit(FAILED)

@@ -164,11 +164,14 @@ def _check_keeps_what_is_there(report: Path, settings: Mapping[str, Any]) -> Non
     """Refuse to replace a report by one that says less, or says it by another potential or hull.
 
     Raises:
-        ValueError: If it would.
+        ValueError: If it would, or the file is no report.
     """
     if not report.exists():
         return
-    there = json.loads(report.read_text(encoding="utf-8"))["settings"]
+    try:
+        there = json.loads(report.read_text(encoding="utf-8"))["settings"]
+    except (ValueError, KeyError) as error:
+        raise ValueError(f"{report} is no report: name another --out") from error
 
     def number(settings: Mapping[str, Any]) -> float:
         return float(str(settings.get(_RELAXED, 0)).replace("all", "inf"))
@@ -186,7 +189,8 @@ def _check_keeps_what_is_there(report: Path, settings: Mapping[str, Any]) -> Non
             f"{name}: {there[name]} there, {settings.get(name, 'none')} here" for name in lost
         )
         raise ValueError(
-            f"{report} holds what this run would not ({differences}): name another --out"
+            f"{report} holds what this run would not ({differences}): name another --out, or give "
+            "the same flags as there"
         )
 
 

@@ -8,7 +8,7 @@ new run starts from the parameters of another with `--init_from=runs/other`.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -49,7 +49,7 @@ def main(argv: Sequence[str]) -> int:
     workdir, initial = Path(FLAGS.workdir), None
     if FLAGS.init_from is not None and Checkpoints(workdir).latest() is None:
         initial = load_initial(FLAGS.init_from)
-    run(config, workdir, initial, command.stop_on_signal())
+    run(config, workdir, initial)
     return 0
 
 
@@ -75,9 +75,8 @@ def run(
     config: ConfigDict,
     workdir: Path,
     initial: Initial | None = None,
-    should_stop: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Load the data, train with a progress bar, say where the result lies."""
+    """Load the data, train with a progress bar until a signal, say where the result lies."""
     data = load_training_data(config, progress=True)
     for line in data.rejections:
         print(line, file=sys.stderr)
@@ -92,6 +91,8 @@ def run(
     def report(step: int, num_steps: int, metrics: dict[str, float]) -> None:
         bar(step, num_steps, {k: v for k, v in metrics.items() if k in _SHOWN})
 
+    # From here on there is something to keep; a signal before that ends at once.
+    should_stop = command.stop_on_signal()
     try:
         state = train(
             config, data, workdir, initial=initial, report=report, should_stop=should_stop

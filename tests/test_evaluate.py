@@ -160,6 +160,10 @@ def test_what_was_not_asked_for_is_said(folder):
     assert fewer.returncode == 2
     assert "first samples relaxed: 2 there, 1 here" in fewer.stderr
     assert rows_of(folder / "first") == rows
+    (folder / "first" / "report.json").write_text("{")
+    damaged = evaluate(folder, "samples.csv", "--reference=data", "--out=first", "--nocoverage")
+    assert damaged.returncode == 2
+    assert "report.json is no report: name another --out" in damaged.stderr
 
 
 def bad(folder):

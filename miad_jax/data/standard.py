@@ -63,6 +63,18 @@ def checked_arrays(
     return lattice.astype(np.float32), wrapped, numbers.astype(np.int32)
 
 
+def right_handed(lattice: np.ndarray, frac_coords: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The same crystal in a right-handed cell: a left-handed one becomes −a, −b, −c with −x.
+
+    Args:
+        lattice: Cell vectors as rows [3, 3].
+        frac_coords: Fractional coordinates [n, 3]; those of −x are in [0, 1].
+    """
+    if np.linalg.det(lattice) < 0:
+        return -lattice, -frac_coords % 1
+    return lattice, frac_coords
+
+
 def structure_arrays(structure: Structure) -> Arrays:
     """The arrays of a pymatgen Structure, as it stands.
 
@@ -118,8 +130,7 @@ def standard_arrays(source: Source, *, primitive: bool, niggli: bool) -> Arrays:
     if niggli:
         structure = structure.get_reduced_structure()
     _, _, numbers = structure_arrays(structure)
-    right_handed = np.linalg.det(structure.lattice.matrix) > 0
-    frac_coords = structure.frac_coords if right_handed else -structure.frac_coords
+    _, frac_coords = right_handed(structure.lattice.matrix, structure.frac_coords)
     lattice = Lattice.from_parameters(*structure.lattice.parameters).matrix
     return checked_arrays(lattice, frac_coords, numbers)
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from miad_jax.crystal import Crystal
 from miad_jax.data.packing import stack
-from miad_jax.data.standard import Arrays, atoms_arrays, structure_arrays
+from miad_jax.data.standard import Arrays, atoms_arrays, right_handed, structure_arrays
 from miad_jax.mirage import reduce
 
 if TYPE_CHECKING:
@@ -147,7 +147,5 @@ def _real_arrays(crystals: Crystal | Iterable[Crystal]) -> list[Arrays]:
                 f"crystal {index} of {len(reduced)} has a lattice or coordinates that are not "
                 f"finite: drop it before it is converted"
             )
-        if np.linalg.det(lattice) < 0:
-            lattice, frac_coords = -lattice, -frac_coords % 1
-        results.append((lattice, frac_coords, np.asarray(crystal.atom_types)))
+        results.append((*right_handed(lattice, frac_coords), np.asarray(crystal.atom_types)))
     return results

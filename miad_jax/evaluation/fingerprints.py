@@ -71,8 +71,8 @@ def structure_fingerprints(
         progress: Whether to show a progress bar on standard error.
 
     Raises:
-        ValueError: If matminer is not installed, or `num_workers` is negative.
-        ValueError: If matminer cannot be imported.
+        ValueError: If matminer is not installed or cannot be imported, or `num_workers` is
+            negative.
     """
     from pymatgen.core import __version__ as pymatgen_version
     from tqdm import tqdm

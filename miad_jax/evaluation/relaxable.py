@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from miad_jax.data.standard import structure_arrays
+from miad_jax.data.standard import right_handed, structure_arrays
 from miad_jax.evaluation.describe import FLAT, MIN_RELATIVE_VOLUME, min_distance
 
 if TYPE_CHECKING:
@@ -16,17 +16,16 @@ OVERLAP_ANGSTROM = 0.1
 """Atoms closer than this lie upon each other: no potential says where they should go."""
 
 
-def right_handed(structure: Structure) -> dict[str, list]:
+def request_of(structure: Structure) -> dict[str, list]:
     """What a worker needs of a crystal, in a right-handed cell.
 
     In a left-handed one CHGNet's volume is negative, and with it the sign of its stress: the
     cell would fly apart or collapse.
     """
-    lattice = structure.lattice.matrix
-    axes = [0, 1, 2] if np.linalg.det(lattice) > 0 else [1, 0, 2]
+    lattice, frac_coords = right_handed(structure.lattice.matrix, structure.frac_coords)
     return {
-        "lattice": lattice[axes].tolist(),
-        "frac_coords": structure.frac_coords[:, axes].tolist(),
+        "lattice": lattice.tolist(),
+        "frac_coords": frac_coords.tolist(),
         "atomic_numbers": [int(site.specie.Z) for site in structure],
     }
 

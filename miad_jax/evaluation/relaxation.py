@@ -42,7 +42,7 @@ import numpy as np
 from miad_jax.data.workers import Lost, answers, usable_cores
 from miad_jax.evaluation import relaxing
 from miad_jax.evaluation.describe import MIN_VALID_DISTANCE_ANGSTROM, min_distance
-from miad_jax.evaluation.relaxable import right_handed, why_not
+from miad_jax.evaluation.relaxable import request_of, why_not
 from miad_jax.evaluation.relaxation_files import (
     LOG,
     claim,
@@ -135,13 +135,13 @@ def relax(
     process = {"path": sys.path, "log": str(folder.absolute() / LOG), "parent": os.getpid()}
     settings |= {"method": METHOD, **_facts(settings | process)}
     claim(folder, settings)
-    keys = {i: key_of(right_handed(structure), settings) for i, structure in given.items()}
+    keys = {i: key_of(request_of(structure), settings) for i, structure in given.items()}
     first: dict[str, int] = {}
     for i, key in keys.items():
         first.setdefault(key, i)
     records = {key: read_record(folder, key, seconds_per_crystal) for key in first}
     todo = [key for key, record in records.items() if record is None]
-    requests = [settings | process | right_handed(given[first[key]]) for key in todo]
+    requests = [settings | process | request_of(given[first[key]]) for key in todo]
     found = _relaxed(requests, seconds_per_crystal, num_workers)
     with closing(found), _meter(progress, len(records), len(records) - len(todo)) as advance:
         for index, record in found:

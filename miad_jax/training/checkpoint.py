@@ -108,13 +108,15 @@ class Checkpoints:
             raise ValueError(
                 f"no checkpoint in {self.directory}: name the --workdir of a training run"
             )
+        if self._step is None:
+            return latest
         kept = list(self._open().all_steps())
-        if self._step is not None and self._step not in kept:
+        if self._step not in kept:
             raise ValueError(
                 f"no checkpoint of step {self._step} in {self.directory}, but of "
                 f"{', '.join(map(str, sorted(kept)))}: config.keep_checkpoints says how many stay"
             )
-        return latest if self._step is None else self._step
+        return self._step
 
     def _restore(self, part: str, how: ocp.args.CheckpointArgs) -> Any:
         step = self.step()  # before a folder is made for a manager
