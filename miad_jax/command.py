@@ -124,7 +124,7 @@ class Bar:
         self._description, self._unit = description, unit
         self._bar: Any = None
 
-    def __call__(self, done: float, total: int, numbers: dict[str, float]) -> None:
+    def __call__(self, done: float, total: float, numbers: dict[str, float]) -> None:
         """Show that `done` of `total` are done."""
         from tqdm import tqdm
 

@@ -143,6 +143,8 @@ BAD = [
     ("sample", ["--checkpoint=/no/such", "--steps=0"], "--steps is 0"),
     ("sample", ["--type_temperature=0"], "config.diffusion.type_temperature is 0.0"),
     ("sample", ["extra"], "unexpected argument"),
+    ("download", [], "no NAME"),
+    ("download", ["mp20"], "did you mean 'mp_20'"),
 ]
 
 

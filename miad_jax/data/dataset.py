@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from miad_jax.crystal import Crystal
+from miad_jax.data.download import PUBLISHED
 from miad_jax.data.packed import FORMAT_VERSION, Records, load_packed, save_packed
 from miad_jax.data.packing import pack
 from miad_jax.data.reading import READERS, cif_files, read_rows, suffix
@@ -199,6 +200,8 @@ def _unknown(name: str | os.PathLike[str]) -> str:
     """What to say of a name that is neither a dataset nor a path."""
     near = difflib.get_close_matches(str(name), EMBEDDED, n=1)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
+    if (published := Path(name).name) in PUBLISHED:
+        hint = f" (`python -m miad_jax.download {published} --out={name}` fetches it)"
     return (
         f"no dataset and no path is called {os.fspath(name)!r}{hint}; allowed are "
         f"{', '.join(map(repr, EMBEDDED))}, or the path of a folder with train.csv, val.csv and "

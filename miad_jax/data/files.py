@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file beside its place and move it there: readers meet the whole file or none."""
-    data = content.encode() if isinstance(content, str) else content
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """A file beside its place, moved there at the end: readers meet the whole file or none."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with partial.open("wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
@@ -22,6 +25,12 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         raise
 
 
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a file whole or not at all."""
+    with atomic_file(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
 def is_partial(path: Path) -> bool:
-    """Whether a file is what a killed `write_atomically` left."""
+    """Whether a file is what a kill left of an `atomic_file`."""
     return re.fullmatch(r"\..+\.\d+\.partial", path.name) is not None
