@@ -78,6 +78,7 @@ def main(argv: Sequence[str]) -> int:
         value = FLAGS[name].value
         if value is not None and value < 1:
             raise ValueError(f"--{name} is {value}; allowed: a whole number from 1 on")
+    command.cores_as_devices()
     model = load_model(FLAGS.checkpoint)
     config = model.config.copy_and_resolve_references()
     for name in _KNOBS:

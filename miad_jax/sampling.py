@@ -3,7 +3,8 @@
 Sample i has the key `fold_in(key, i)`, and every row of the tables a key folded from that, so a
 sample does not depend on how many others are drawn or in how many calls. `Sampler` runs chunks
 of one fixed shape, one on every device at a time, so a sample does not depend on the size of a
-batch or the number of devices either: on one kind of device it is the same bit for bit.
+batch or the number of devices either: on one kind of device it is the same bit for bit. (A CPU that
+is one device alone divides products among its cores, and rounds as their number has it.)
 """
 
 from __future__ import annotations

@@ -105,6 +105,26 @@ def test_samples_do_not_depend_on_calls_batches_or_devices(trained, environment,
     assert "Traceback" not in refused.stderr
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system pins no process")
+def test_samples_do_not_depend_on_the_number_of_cores(environment, tmp_path):
+    cores = sorted(os.sched_getaffinity(0))
+    found = []
+    for number in (1, min(len(cores), 2)):
+        code = (
+            f"import os, runpy; os.sched_setaffinity(0, {cores[:number]}); "
+            "runpy.run_module('miad_jax.sample', run_name='__main__', alter_sys=True)"
+        )
+        out = tmp_path / str(number)
+        done = subprocess.run(
+            [sys.executable, "-c", code, "--num=8", "--steps=3", f"--out={out}"],
+            cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        with np.load(out / "samples.npz") as file:
+            found.append(file["lattice"])
+    np.testing.assert_array_equal(*found)
+
+
 def test_a_first_ctrl_c_asks_and_a_second_interrupts(capfd):
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
