@@ -1,9 +1,10 @@
 """Alex-MP-20: crystals of Alexandria and the Materials Project with at most 20 atoms a cell.
 
-    python -m miad_jax.train --config=configs/alex_mp20.py --config.data.path=DIR \
-        --workdir=runs/alex_mp20
+    python -m miad_jax.download alex_mp_20
+    python -m miad_jax.train --config=configs/alex_mp20.py --workdir=runs/alex_mp20
 
-DIR holds train.csv and val.csv (gzipped or not) with a column `cif`; the set has no test.csv.
+The first fetches the splits to data/alex_mp_20. `--config.data.path=DIR` takes others: DIR holds
+train.csv and val.csv (gzipped or not) with a column `cif`. The set has no test.csv.
 
 Hardware: several GPUs. Hours: not measured.
 Expected result: not measured.

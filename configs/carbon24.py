@@ -1,9 +1,10 @@
 """Carbon-24: allotropes of carbon with at most 24 atoms a cell.
 
-    python -m miad_jax.train --config=configs/carbon24.py --config.data.path=DIR \
-        --workdir=runs/carbon24
+    python -m miad_jax.download carbon_24
+    python -m miad_jax.train --config=configs/carbon24.py --workdir=runs/carbon24
 
-DIR holds train.csv, val.csv and test.csv (gzipped or not) with a column `cif`.
+The first fetches the splits to data/carbon_24. `--config.data.path=DIR` takes others: DIR holds
+train.csv and val.csv (gzipped or not) with a column `cif`.
 
 Hardware: one GPU. Hours: not measured.
 Expected result: not measured.

@@ -1,8 +1,10 @@
 """MP-20: inorganic crystals of the Materials Project with at most 20 atoms a cell.
 
-    python -m miad_jax.train --config=configs/mp20.py --config.data.path=DIR --workdir=runs/mp20
+    python -m miad_jax.download mp_20
+    python -m miad_jax.train --config=configs/mp20.py --workdir=runs/mp20
 
-DIR holds train.csv, val.csv and test.csv (gzipped or not) with a column `cif`. On a GPU add
+The first fetches the splits to data/mp_20. `--config.data.path=DIR` takes others: DIR holds
+train.csv and val.csv (gzipped or not) with a column `cif`. On a GPU add
 `--config.network.dtype=bfloat16`; in pieces, `--config.max_minutes=10` and the same command again.
 
 The published network on our recipe: the hybrid loss, which teaches the atom types sooner, Adam with

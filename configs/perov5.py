@@ -1,8 +1,10 @@
 """Perov-5: perovskites ABX3, five atoms a cell.
 
-    python -m miad_jax.train --config=configs/perov5.py --config.data.path=DIR --workdir=runs/perov5
+    python -m miad_jax.download perov_5
+    python -m miad_jax.train --config=configs/perov5.py --workdir=runs/perov5
 
-DIR holds train.csv, val.csv and test.csv (gzipped or not) with a column `cif`.
+The first fetches the splits to data/perov_5. `--config.data.path=DIR` takes others: DIR holds
+train.csv and val.csv (gzipped or not) with a column `cif`.
 
 Hardware: one GPU. Hours: not measured.
 Expected result: not measured.
