@@ -23,7 +23,7 @@ Variants, behind a colon and separated by commas:
     small12   Ours: `small` continued with `--init_from=runs/small`, on at most 12 atoms, in an
               hour more. Measured: miad_jax/weights/MODEL_CARD.md.
     small20   Ours: `small12` continued with `--init_from=runs/small12` on all sizes, N_m 25, in
-              about an hour more. Its first 465 steps: experiments/mp20_slice/README.md.
+              about an hour more. Measured: experiments/mp20_slice/README.md.
 """
 
 from ml_collections import ConfigDict
