@@ -8,7 +8,7 @@ train.csv and val.csv (gzipped or not) with a column `cif`. On a GPU add
 `--config.network.dtype=bfloat16`; in pieces, `--config.max_minutes=10` and the same command again.
 
 The published network on our recipe: the hybrid loss, which teaches the atom types sooner, Adam with
-warm-up, cosine decay and clipping, and averaged parameters.
+warm-up, cosine decay and clipping, averaged parameters, and the marginal score of coordinates.
 
 Hardware: one GPU; 900 epochs are some 95,000 steps on the 27,136 crystals of the published split.
 Hours: not measured; as published, 4 days on two A100 (arXiv:2511.14426).
@@ -40,6 +40,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.infusion.num_atoms = 25
     config.diffusion.corrector_gamma = 1e-5
     config.diffusion.ending = "clean"
+    config.diffusion.coords_score = "marginal"
     config.network.hidden_dim = 512
     config.network.num_layers = 6
     config.network.num_freqs = 128
@@ -68,6 +69,7 @@ def get_config(variant: str = "") -> ConfigDict:
 def published(config: ConfigDict) -> None:
     """The published hyperparameters."""
     config.diffusion.ending = "published"
+    config.diffusion.coords_score = "conditional"
     config.loss.cross_entropy = 0.0
     config.optimizer.warmup_steps = 0
     config.optimizer.schedule = "constant"

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict, config_dict
 
-from miad_jax.diffusion.joint import Diffusion, make_diffusion
+from miad_jax.diffusion.joint import CoordsScore, Diffusion, make_diffusion
 from miad_jax.diffusion.losses import LossWeights
 from miad_jax.diffusion.schedules import Ending
 from miad_jax.mirage import Placement
@@ -49,6 +49,7 @@ def default_config() -> ConfigDict:
     config.diffusion.num_steps = 1000
     config.diffusion.corrector_gamma = 1e-5  # γ, the published step_lr
     config.diffusion.ending = "clean"  # or "published"
+    config.diffusion.coords_score = "conditional"  # or "marginal", of atoms that may be mirage
     config.diffusion.type_temperature = 1.0  # divides the types' logits while sampling
     config.diffusion.sampling_steps = config_dict.placeholder(int)  # reverse steps; None: all
 
@@ -153,6 +154,7 @@ def validate(config: ConfigDict, *, num_devices: int | None = None) -> ConfigDic
     check("optimizer.plateau_factor", "between 0 and 1", lambda value: 0 < value < 1)
     choose("infusion.placement", get_args(Placement))
     choose("diffusion.ending", get_args(Ending))
+    choose("diffusion.coords_score", get_args(CoordsScore))
     choose("network.dtype", tuple(DTYPES))
     choose("optimizer.schedule", SCHEDULES)
     devices = num_devices or jax.local_device_count()
@@ -180,12 +182,14 @@ def diffusion_from(config: ConfigDict, num_kept: int | None = None) -> Diffusion
         config: The configuration.
         num_kept: Reverse steps after respacing; None for `config.diffusion.sampling_steps`.
     """
+    masked = config.infusion.enabled and config.infusion.mask_mirage
     return make_diffusion(
         config.diffusion.num_steps,
         num_kept=num_kept or config.diffusion.sampling_steps,
         corrector_gamma=config.diffusion.corrector_gamma,
         ending=config.diffusion.ending,
         type_temperature=config.diffusion.type_temperature,
+        coords_score=config.diffusion.coords_score if masked else "conditional",
     )
 
 

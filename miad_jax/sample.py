@@ -52,6 +52,14 @@ flags.DEFINE_enum(
     "Last step of the coordinates; default: as trained",
     flag_values=FLAGS,
 )
+flags.DEFINE_enum(
+    "coords_score",
+    None,
+    ["marginal", "conditional"],
+    "Score of atoms that may be mirage: times the probability of being real, or as the network "
+    "predicts it; default: as trained",
+    flag_values=FLAGS,
+)
 flags.DEFINE_float(
     "corrector_gamma", None, "Strength of the corrector; default: as trained", flag_values=FLAGS
 )
@@ -67,7 +75,7 @@ flags.DEFINE_bool(
     "record_num_atoms", False, "Keep the number of real atoms after every step", flag_values=FLAGS
 )
 
-_KNOBS = ("ending", "corrector_gamma", "type_temperature")
+_KNOBS = ("ending", "coords_score", "corrector_gamma", "type_temperature")
 """Flags that stand for a field of `config.diffusion`."""
 
 

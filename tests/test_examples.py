@@ -14,7 +14,10 @@ from miad_jax.diffusion import coords, lattice, types
 FORMULAS = {
     lattice: ["add_noise", "reverse_step", "loss"],
     coords: ["negative_score", "add_noise", "target", "corrector_step", "predictor_step", "loss"],
-    types: ["transition", "add_noise", "posterior", "reverse_step", "loss", "cross_entropy"],
+    types: [
+        *("transition", "add_noise", "posterior", "reverse_step"),
+        *("loss", "log_probs_0", "cross_entropy"),
+    ],
 }
 PUBLIC = [getattr(miad_jax, name) for name in miad_jax.__all__] + [
     getattr(module, name) for module, names in FORMULAS.items() for name in names

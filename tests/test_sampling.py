@@ -110,6 +110,47 @@ def test_the_sampler_recovers_a_known_distribution(exact, num_kept, ending):
     np.testing.assert_allclose((sizes == 1).mean(), PAIR_PROBS[0], atol=error + bias)
 
 
+def exact_denoise_of_mirage(full, crystal, time):
+    """As above, but that a mirage atom is uniform in the cell: what MiAD's loss teaches of that.
+
+    The coordinates' score is that of an atom that is real.
+    """
+    plain = exact_denoise(full, crystal, time)
+    width = jnp.sqrt(COORDS_STD**2 + jnp.square(full.coords.sigma[time]))[:, None, None]
+    displacement = crystal.frac_coords[:, 1] - jnp.asarray(CENTERS[1], jnp.float32)
+    image = jnp.arange(-3.0, 4.0)
+    normal = jnp.exp(-0.5 * jnp.square((displacement[..., None] + image) / width)) / width
+    density = (normal.sum(-1) / jnp.sqrt(2 * jnp.pi)).prod(-1)  # against that of a mirage atom, 1
+    likelihood = jnp.stack([jnp.ones_like(density), density], -1)[:, None]  # of each of PAIRS
+
+    pairs = jnp.asarray(PAIRS)
+    keep, redrawn = (
+        column[time][:, None, None]
+        for column in (full.types.keep, full.types.one_minus_keep / NUM_TYPES)
+    )
+    types = keep * (crystal.atom_types[:, None] == pairs) + redrawn  # [batch, pair, slot]
+    weight = jnp.asarray(PAIR_PROBS)[:, None] * types[:, :, ::-1] * likelihood.swapaxes(1, 2)
+    probs_0 = jnp.einsum("bps,psk->bsk", weight, jax.nn.one_hot(pairs, NUM_TYPES))
+    return Prediction(plain.lattice, plain.coords, jnp.log(probs_0))
+
+
+@pytest.mark.parametrize("coords_score", ["marginal", "conditional"])
+def test_the_number_of_atoms_wants_the_marginal_score(coords_score):
+    diffusion = make_diffusion(1000, num_kept=250, coords_score=coords_score)
+    exact = jax.tree_util.Partial(exact_denoise_of_mirage, make_diffusion(1000))
+    crystals = sample(diffusion, exact, jax.random.key(1), NUM_SAMPLES, 2, chunk_size=NUM_SAMPLES)
+    types = np.asarray(crystals.atom_types)
+    mirage = types[:, 1] == 0
+    assert ((types[:, 0] == 6) == mirage).mean() > 0.99
+    error = np.abs(mirage.mean() - PAIR_PROBS[0])
+    standard = np.sqrt(np.prod(PAIR_PROBS) / NUM_SAMPLES)
+    # Mirage atoms that are drawn to where real ones are become real too often.
+    assert error < 4 * standard + 0.02 if coords_score == "marginal" else error > 8 * standard
+    if coords_score == "marginal":
+        wave = np.exp(2j * np.pi * np.float64(crystals.frac_coords[mirage, 1])).mean(0)
+        assert np.abs(wave).max() < 4 / np.sqrt(mirage.sum())
+
+
 # The sampler's promises, with a network that compiles quickly.
 
 SIZE, CHUNK = 3, 2

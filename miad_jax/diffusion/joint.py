@@ -11,8 +11,8 @@ time of the full process, which for a respaced process differs from the row of i
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, field
+from typing import Literal, TypeVar, get_args
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +34,7 @@ from miad_jax.diffusion.schedules import (
 
 T = TypeVar("T")
 Denoise = Callable[[Crystal, Int[Array, "*batch"]], Prediction]
+CoordsScore = Literal["marginal", "conditional"]
 
 
 @jax.tree_util.register_dataclass
@@ -46,6 +47,8 @@ class Diffusion:
         coords: Wrapped normal on the fractional coordinates.
         types: D3PM on the atom types.
         times: Time of each row in the full process, which the denoiser is told.
+        coords_score: Which score moves the coordinates of an atom that may be mirage: see
+            `step_back`.
 
     Example:
         >>> diffusion = miad_jax.make_diffusion()
@@ -57,6 +60,7 @@ class Diffusion:
     coords: CoordsSchedule
     types: TypesSchedule
     times: Int[Array, " time"]
+    coords_score: CoordsScore = field(default="conditional", metadata={"static": True})
 
     @property
     def num_steps(self) -> int:
@@ -107,6 +111,7 @@ def make_diffusion(
     corrector_gamma: float = 1e-5,
     ending: Ending = "clean",
     type_temperature: float = 1.0,
+    coords_score: CoordsScore = "conditional",
 ) -> Diffusion:
     """Build the tables of the joint process.
 
@@ -116,20 +121,26 @@ def make_diffusion(
         corrector_gamma: γ of the corrector: 1e-5, for Perov-5 5e-7.
         ending: How the coordinates end; see `schedules.coords_schedule`.
         type_temperature: What logits of atom types are divided by while sampling.
+        coords_score: Which score moves the coordinates; see `step_back`.
 
     Raises:
-        ValueError: If `num_kept` exceeds `num_steps`, or `ending` is unknown.
+        ValueError: If `num_kept` exceeds `num_steps`, or `ending` or `coords_score` is unknown.
 
     Example:
         >>> miad_jax.make_diffusion(1000, num_kept=3).times.tolist()
         [0, 500, 999]
     """
+    if coords_score not in get_args(CoordsScore):
+        raise ValueError(
+            f"coords_score is {coords_score!r}; allowed: {', '.join(get_args(CoordsScore))}"
+        )
     times = respaced_times(num_steps, num_steps if num_kept is None else num_kept)
     return Diffusion(
         lattice=lattice_schedule(num_steps, times),
         coords=coords_schedule(num_steps, times, corrector_gamma=corrector_gamma, ending=ending),
         types=types_schedule(num_steps, times, temperature=type_temperature),
         times=jnp.asarray(times, jnp.int32),
+        coords_score=coords_score,
     )
 
 
@@ -286,7 +297,14 @@ def loss_terms(
         jnp.where(crystal_0.mask.any(-1), lattice_loss, 0).sum(),
         coords_loss.sum(),
         types_loss.sum(),
-        types.cross_entropy(prediction.types, crystal_0.atom_types, crystal_0.mask).sum(),
+        types.cross_entropy(
+            diffusion.types,
+            prediction.types,
+            crystal_0.atom_types,
+            crystal_t.atom_types,
+            t,
+            crystal_0.mask,
+        ).sum(),
         *loss_counts(crystal_0, mask_mirage=mask_mirage),
     )
 
@@ -355,20 +373,34 @@ def step_back(
     t: Int[Array, "*batch"],
     noise: ReverseNoise,
 ) -> Crystal:
-    """One reverse step from given noise; see `reverse_step`."""
+    """One reverse step from given noise; see `reverse_step`.
+
+    MiAD's loss of the coordinates counts real atoms alone, so the network predicts the score of an
+    atom *given* that it is real. A mirage atom is uniform in the cell, so its score is 0, and the
+    score of the whole process is P(real | x_t) times the prediction, with P from the predicted
+    types: that is `coords_score="marginal"`. "conditional" takes the prediction as it is, which is
+    published, and exact where there is no mirage atom or where they count in the loss.
+    """
     time = diffusion.times[t]
     mask = crystal_t.mask
+
+    def score(prediction: Prediction) -> Array:
+        if diffusion.coords_score == "conditional":
+            return prediction.coords
+        log_probs = types.log_probs_0(diffusion.types, prediction.types, crystal_t.atom_types, t)
+        return prediction.coords * -jnp.expm1(log_probs[..., :1])
+
     corrected = coords.corrector_step(
         diffusion.coords,
         crystal_t.frac_coords,
-        denoise(crystal_t, time).coords,
+        score(denoise(crystal_t, time)),
         t,
         noise.corrector,
     )
     corrected = jnp.where(mask[..., None], corrected, crystal_t.frac_coords)
     prediction = denoise(Crystal(crystal_t.lattice, corrected, crystal_t.atom_types, mask), time)
     frac_coords = coords.predictor_step(
-        diffusion.coords, corrected, prediction.coords, t, noise.predictor
+        diffusion.coords, corrected, score(prediction), t, noise.predictor
     )
     atom_types = types.reverse_step(
         diffusion.types, crystal_t.atom_types, prediction.types, t, noise.types

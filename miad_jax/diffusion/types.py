@@ -111,19 +111,48 @@ def loss(
     return jnp.where(mask, LOSS_SCALE * divergence, 0)
 
 
-def cross_entropy(
+def log_probs_0(
+    schedule: TypesSchedule,
     logits: Float[Array, "*batch atoms types"],
-    types_0: Int[Array, "*batch atoms"],
-    mask: Bool[Array, "*batch atoms"],
-) -> Float[Array, "*batch atoms"]:
-    """−log x̂_0 of the clean type for each atom (Eq. 5, arXiv:2107.03006), 0 where not `mask`.
+    types_t: Int[Array, "*batch atoms"],
+    t: Int[Array, "*#batch"],
+) -> Float[Array, "*batch atoms types"]:
+    """Log p(x_0 | x_t) ∝ x̂_0 q(x_t | x_0): what the model says of the clean type.
+
+    The posterior multiplies x̂_0 with the evidence of the atom's own x_t, so the x̂_0 for which the
+    loss is least is what all the rest of the crystal says of the atom; the evidence is added here.
 
     Example:
-        >>> unsure, mask = jnp.zeros((1, 100)), jnp.array([True])
-        >>> round(float(cross_entropy(unsure, jnp.array([8]), mask).sum()), 3)
-        4.605
+        >>> schedule = miad_jax.make_diffusion().types
+        >>> unsure, noised = jnp.zeros((1, 100)), jnp.array([8])
+        >>> probs = jnp.exp(log_probs_0(schedule, unsure, noised, jnp.int32(0)))
+        >>> int(probs.argmax()), bool(probs.max() > 0.99)
+        (8, True)
     """
-    log_probs = jax.nn.log_softmax(logits)
+    return jax.nn.log_softmax(logits + jnp.log(transition(schedule, types_t, t)))
+
+
+def cross_entropy(
+    schedule: TypesSchedule,
+    logits: Float[Array, "*batch atoms types"],
+    types_0: Int[Array, "*batch atoms"],
+    types_t: Int[Array, "*batch atoms"],
+    t: Int[Array, "*#batch"],
+    mask: Bool[Array, "*batch atoms"],
+) -> Float[Array, "*batch atoms"]:
+    """−log p(x_0 | x_t) of the clean type for each atom, 0 where not `mask`.
+
+    It is least for the same x̂_0 as `loss`. Eq. 5 of arXiv:2107.03006 takes x̂_0 itself for
+    p(x_0 | x_t), and is least for another.
+
+    Example:
+        >>> schedule = miad_jax.make_diffusion().types
+        >>> unsure, clean, mask = jnp.zeros((1, 100)), jnp.array([8]), jnp.array([True])
+        >>> worst = cross_entropy(schedule, unsure, clean, jnp.array([26]), jnp.int32(999), mask)
+        >>> 4.6 < float(worst.sum()) < 4.7
+        True
+    """
+    log_probs = log_probs_0(schedule, logits, types_t, t)
     return jnp.where(mask, -(jax.nn.one_hot(types_0, NUM_TYPES) * log_probs).sum(-1), 0)
 
 

@@ -40,6 +40,7 @@ MAY_CHANGE = {
     "network.dtype",
     "diffusion.ending",
     "diffusion.corrector_gamma",
+    "diffusion.coords_score",
     "diffusion.type_temperature",
     "diffusion.sampling_steps",
 }

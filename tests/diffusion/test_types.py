@@ -67,12 +67,45 @@ def test_sampled_types_follow_their_distribution(full):
     assert (np.abs(found - expected) < 5 * np.sqrt(expected / num) + 1e-4).all()
 
 
-def test_the_cross_entropy_is_that_of_the_clean_type():
+@pytest.mark.parametrize("t", [0, 500, 999])
+def test_the_cross_entropy_is_that_of_the_clean_type(full, t):
     logits = jnp.asarray(np.random.default_rng(2).normal(size=(3, NUM_TYPES)) * 3, jnp.float32)
-    clean, mask = jnp.array([0, 8, 99]), jnp.array([True, True, False])
-    found = types.cross_entropy(logits, clean, mask)
-    probs = np.exp(np.float64(logits)) / np.exp(np.float64(logits)).sum(-1, keepdims=True)
-    close(found, np.where(mask, -np.log(probs[np.arange(3), clean]), 0), atol=1e-5)
+    clean, noisy, mask = jnp.array([0, 8, 99]), jnp.array([5, 8, 1]), jnp.array([True, True, False])
+    every, t = jnp.arange(NUM_TYPES), jnp.int32(t)
+    found = types.cross_entropy(full.types, logits, clean, noisy, t, mask)
+    evidence = np.asarray(types.transition(full.types, every, t))
+    joint = np.exp(np.float64(logits)) * evidence[:, np.asarray(noisy)].T
+    probs = joint / joint.sum(-1, keepdims=True)
+    close(found, np.where(mask, -np.log(probs[np.arange(3), clean]), 0), atol=1e-4)
+
+
+def test_both_losses_of_the_types_are_least_for_the_same_prediction(full):
+    """One atom, of which nothing but its prior is known: the best x̂_0 is the prior."""
+    prior = jnp.zeros(NUM_TYPES).at[jnp.array([0, 8, 26])].set(jnp.array([0.5, 0.3, 0.2]))
+    prior = 0.999 * prior + 0.001 / NUM_TYPES
+    t, every = jnp.int32(700), jnp.arange(NUM_TYPES)
+    clean, noisy = (x.ravel() for x in jnp.meshgrid(every, every, indexing="ij"))
+    weight = (prior[:, None] * types.transition(full.types, every, t)).ravel()
+    mask = jnp.ones(clean.shape, bool)
+
+    def slope(loss):
+        gradient = jax.grad(lambda logits: (weight * loss(jnp.tile(logits, (len(clean), 1)))).sum())
+        return jnp.abs(gradient(jnp.log(prior))).max()
+
+    args = clean, noisy, t, mask
+    assert slope(lambda x: types.cross_entropy(full.types, x, *args)) < 1e-5
+    at_best = slope(lambda x: types.loss(full.types, x, *args))
+    assert at_best < 1e-2  # its floor moves it a little
+
+    # By it the posterior is the exact one. By what Eq. 5 would teach, atoms hardly change.
+    seen = jnp.array([8])
+    probs_0 = jnp.exp(types.log_probs_0(full.types, jnp.log(prior)[None], seen, t))
+    each = types.posterior(full.types, jnp.full(NUM_TYPES, 8), jax.nn.one_hot(every, NUM_TYPES), t)
+    exact = probs_0[0] @ each
+    found = types.posterior(full.types, seen, prior[None], t)[0]
+    np.testing.assert_allclose(found, exact, rtol=1e-4)
+    taught = types.posterior(full.types, seen, probs_0, t)[0]
+    assert taught[0] < 0.1 * exact[0]
 
 
 def test_the_ends_of_the_quantiles_and_the_first_row(full):
