@@ -300,8 +300,8 @@ def test_an_unknown_split_is_refused(tmp_path):
 def test_an_unknown_name_names_the_known_ones():
     with pytest.raises(ValueError, match=r"'prototype' \(did you mean 'prototypes'\?\); allowed"):
         load_dataset("prototype")
-    with pytest.raises(ValueError, match="called 'mp_20'; allowed are 'prototypes', or the path"):
-        load_dataset("mp_20")
+    with pytest.raises(ValueError, match="called 'qm_9'; allowed are 'prototypes', or the path"):
+        load_dataset("qm_9")
 
 
 def test_a_second_load_comes_from_the_cache(tmp_path, monkeypatch):
