@@ -7,7 +7,7 @@ same command continues, and a larger --num adds samples.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import numpy as np
@@ -16,6 +16,8 @@ from absl import flags
 from miad_jax import command
 from miad_jax.config import diffusion_from, validate
 from miad_jax.data.writing import SampleDirectory
+from miad_jax.diffusion.joint import CoordsScore
+from miad_jax.diffusion.schedules import Ending
 from miad_jax.evaluation import describe_all, write_summary
 from miad_jax.network import crystals_per_chunk
 from miad_jax.pretrained import DEFAULT, TrainedModel, load_model
@@ -48,14 +50,14 @@ flags.DEFINE_integer(
 flags.DEFINE_enum(
     "ending",
     None,
-    ["clean", "published"],
+    list(get_args(Ending)),
     "Last step of the coordinates; default: as trained",
     flag_values=FLAGS,
 )
 flags.DEFINE_enum(
     "coords_score",
     None,
-    ["marginal", "conditional"],
+    list(get_args(CoordsScore)),
     "Score of atoms that may be mirage: times the probability of being real, or as the network "
     "predicts it; default: as trained",
     flag_values=FLAGS,

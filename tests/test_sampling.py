@@ -26,6 +26,20 @@ PAIR_PROBS = (0.7, 0.3)
 NUM_SAMPLES = 1000
 
 
+def exact_types(full, crystal, time, likelihood=1.0):
+    """Logits of the types; `likelihood` is what else is known of each pair [batch, pair, 1]."""
+    # With p(x_s | x_t) ∝ (x_t Qᵀ) ⊙ (x̂_0 Q̄_s), x̂_0 is what the *other* atom says of this one.
+    pairs = jnp.asarray(PAIRS)
+    keep, redrawn = (
+        column[time][:, None, None]
+        for column in (full.types.keep, full.types.one_minus_keep / NUM_TYPES)
+    )
+    evidence = keep * (crystal.atom_types[:, None] == pairs) + redrawn  # [batch, pair, slot]
+    weight = jnp.asarray(PAIR_PROBS)[:, None] * evidence[:, :, ::-1] * likelihood
+    probs_0 = jnp.einsum("bps,psk->bsk", weight, jax.nn.one_hot(pairs, NUM_TYPES))
+    return jnp.log(probs_0)
+
+
 def exact_denoise(full, crystal, time):
     """The best possible prediction, from the tables of the full process."""
     alpha_bar = full.lattice.alpha_bar[time][:, None, None]
@@ -39,16 +53,7 @@ def exact_denoise(full, crystal, time):
     score = coords.negative_score(displacement, jnp.broadcast_to(width, displacement.shape))
     rms = jnp.sqrt(full.coords.score_sq_mean[time])[:, None, None]
 
-    # With p(x_s | x_t) ∝ (x_t Qᵀ) ⊙ (x̂_0 Q̄_s), x̂_0 is what the *other* atom says of this one.
-    pairs = jnp.asarray(PAIRS)
-    keep, redrawn = (
-        column[time][:, None, None]
-        for column in (full.types.keep, full.types.one_minus_keep / NUM_TYPES)
-    )
-    likelihood = keep * (crystal.atom_types[:, None] == pairs) + redrawn  # [batch, pair, slot]
-    weight = jnp.asarray(PAIR_PROBS)[:, None] * likelihood[:, :, ::-1]
-    probs_0 = jnp.einsum("bps,psk->bsk", weight, jax.nn.one_hot(pairs, NUM_TYPES))
-    return Prediction(lattice=eps_hat, coords=score / rms, types=jnp.log(probs_0))
+    return Prediction(lattice=eps_hat, coords=score / rms, types=exact_types(full, crystal, time))
 
 
 def coords_std(diffusion):
@@ -121,17 +126,8 @@ def exact_denoise_of_mirage(full, crystal, time):
     image = jnp.arange(-3.0, 4.0)
     normal = jnp.exp(-0.5 * jnp.square((displacement[..., None] + image) / width)) / width
     density = (normal.sum(-1) / jnp.sqrt(2 * jnp.pi)).prod(-1)  # against that of a mirage atom, 1
-    likelihood = jnp.stack([jnp.ones_like(density), density], -1)[:, None]  # of each of PAIRS
-
-    pairs = jnp.asarray(PAIRS)
-    keep, redrawn = (
-        column[time][:, None, None]
-        for column in (full.types.keep, full.types.one_minus_keep / NUM_TYPES)
-    )
-    types = keep * (crystal.atom_types[:, None] == pairs) + redrawn  # [batch, pair, slot]
-    weight = jnp.asarray(PAIR_PROBS)[:, None] * types[:, :, ::-1] * likelihood.swapaxes(1, 2)
-    probs_0 = jnp.einsum("bps,psk->bsk", weight, jax.nn.one_hot(pairs, NUM_TYPES))
-    return Prediction(plain.lattice, plain.coords, jnp.log(probs_0))
+    likelihood = jnp.stack([jnp.ones_like(density), density], -1)[..., None]
+    return Prediction(plain.lattice, plain.coords, exact_types(full, crystal, time, likelihood))
 
 
 @pytest.mark.parametrize("coords_score", ["marginal", "conditional"])

@@ -2,14 +2,13 @@
 
 from miad_jax.data.dataset import (
     EMBEDDED,
-    SPLITS,
     available_splits,
     default_cache_dir,
     load_dataset,
 )
 from miad_jax.data.packed import Records, load_packed, pad, save_packed
 from miad_jax.data.packing import pack, stack
-from miad_jax.data.reading import READERS, Row, read_rows
+from miad_jax.data.reading import READERS, SPLITS, Row, read_rows
 from miad_jax.data.structures import from_atoms, from_structures, to_atoms, to_structures
 
 __all__ = [

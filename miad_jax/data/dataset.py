@@ -7,7 +7,6 @@ was packed, so a changed source or setting is another file, and nothing there is
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import os
 import warnings
@@ -19,13 +18,10 @@ from pathlib import Path
 import numpy as np
 
 from miad_jax.crystal import Crystal
-from miad_jax.data.download import PUBLISHED
+from miad_jax.data.download import PUBLISHED, did_you_mean
 from miad_jax.data.packed import FORMAT_VERSION, Records, load_packed, save_packed
 from miad_jax.data.packing import pack
-from miad_jax.data.reading import READERS, cif_files, read_rows, suffix
-
-SPLITS = ("train", "val", "test")
-"""The parts of a dataset; the `split` column of a packed file holds their indices."""
+from miad_jax.data.reading import READERS, SPLITS, cif_files, read_rows, split_file, suffix
 
 EMBEDDED = {"prototypes": Path(__file__).with_name("prototypes.npz")}
 """Datasets that come with the package, by name."""
@@ -125,7 +121,7 @@ def available_splits(name_or_path: str | os.PathLike[str]) -> list[str]:
         column = load_packed(path)[1].columns.get("split")
         present = {0} if column is None else set(np.unique(column).astype(int).tolist())
         return [split for i, split in enumerate(SPLITS) if i in present]
-    found = [split for split in SPLITS if path.is_dir() and _split_file(path, split) is not None]
+    found = [split for split in SPLITS if path.is_dir() and split_file(path, split) is not None]
     return found or ["train"]
 
 
@@ -146,7 +142,7 @@ def _existing(name_or_path: str | os.PathLike[str]) -> Path:
 
 def _sources(path: Path, split: str) -> list[Path]:
     """The files that hold a split, or all of them."""
-    found = {name: _split_file(path, name) for name in SPLITS} if path.is_dir() else {}
+    found = {name: split_file(path, name) for name in SPLITS} if path.is_dir() else {}
     present = {name: file for name, file in found.items() if file is not None}
     if present:
         if split != "all" and split not in present:
@@ -162,12 +158,6 @@ def _sources(path: Path, split: str) -> list[Path]:
             f"give the whole of it, or give a folder with train.csv, val.csv and test.csv"
         )
     return [path]
-
-
-def _split_file(folder: Path, split: str) -> Path | None:
-    """The file, or the folder of CIFs, that holds a split in a folder, if it is there."""
-    candidates = (folder / f"{split}{ending}" for ending in (*READERS, ""))
-    return next((file for file in candidates if file.exists()), None)
 
 
 def _load_split(path: Path, split: str) -> tuple[Crystal, Records]:
@@ -198,8 +188,7 @@ def _fingerprint(sources: Sequence[Path], settings: Mapping[str, object]) -> str
 
 def _unknown(name: str | os.PathLike[str]) -> str:
     """What to say of a name that is neither a dataset nor a path."""
-    near = difflib.get_close_matches(str(name), EMBEDDED, n=1)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    hint = did_you_mean(str(name), EMBEDDED)
     if (published := Path(name).name) in PUBLISHED:
         hint = f" (`python -m miad_jax.download {published} --out={name}` fetches it)"
     return (

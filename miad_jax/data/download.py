@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from miad_jax.data.files import atomic_file
-from miad_jax.data.reading import read_csv
+from miad_jax.data.reading import SPLITS, read_csv, split_file
 
 _CDVAE = "https://raw.githubusercontent.com/txie-93/cdvae/main/data"
 _MATTERGEN = "https://media.githubusercontent.com/media/microsoft/mattergen/main/data-release"
@@ -26,7 +26,6 @@ PUBLISHED = {
 }
 """Where the data sets are: a folder with a CSV for each split, or a zip of them."""
 
-_SPLIT_FILES = ("train.csv", "val.csv", "test.csv")
 _BLOCK = 2**20
 _TIMEOUT_SECONDS = 60
 
@@ -57,8 +56,7 @@ def download_dataset(
         ConnectionError: If something could not be fetched whole.
     """
     if name not in PUBLISHED:
-        near = difflib.get_close_matches(name, PUBLISHED, n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        hint = did_you_mean(name, PUBLISHED)
         raise ValueError(f"no data set is called {name!r}{hint}; allowed: {', '.join(PUBLISHED)}")
     address = (address or PUBLISHED[name]).rstrip("/")
     folder = Path(folder)
@@ -66,15 +64,20 @@ def download_dataset(
     if address.endswith(".zip"):
         return _extract(address, folder, report)
     return {
-        name: _keep(_fetch(f"{address}/{name}", report), folder / name, address)
-        for name in _missing(folder)
+        file_name: _keep(_fetch(f"{address}/{file_name}", report), folder / file_name, address)
+        for file_name in _missing(folder)
     }
 
 
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """What to say behind an unknown name: the nearest known one, or nothing."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
 def _missing(folder: Path) -> list[str]:
-    """The files of splits that a folder has neither plain nor gzipped."""
-    endings = ("", ".gz")
-    return [x for x in _SPLIT_FILES if not any((folder / (x + end)).exists() for end in endings)]
+    """The files of splits that a folder has in no form that `load_dataset` reads."""
+    return [f"{split}.csv" for split in SPLITS if split_file(folder, split) is None]
 
 
 def _extract(address: str, folder: Path, report: Report) -> dict[str, int]:

@@ -21,6 +21,9 @@ import numpy as np
 if TYPE_CHECKING:
     from miad_jax.data.standard import Source
 
+SPLITS = ("train", "val", "test")
+"""The parts of a dataset; the `split` column of a packed file holds their indices."""
+
 _LARGEST_FIELD = 2**31 - 1
 _UNREADABLE = (csv.Error, gzip.BadGzipFile, EOFError, UnicodeDecodeError, zlib.error)
 
@@ -62,6 +65,12 @@ def read_rows(path: str | os.PathLike[str]) -> Iterator[Row]:
         yield row
     if empty:
         raise ValueError(f"{path} holds no crystal: give a file with at least one")
+
+
+def split_file(folder: Path, split: str) -> Path | None:
+    """The file, or the folder of CIFs, that holds a split in a folder, if it is there."""
+    candidates = (folder / f"{split}{ending}" for ending in (*READERS, ""))
+    return next((file for file in candidates if file.exists()), None)
 
 
 def suffix(path: Path) -> str:

@@ -105,6 +105,13 @@ def test_what_is_there_stays(server, tmp_path):
     assert (tmp_path / "val.csv").read_bytes() == b"mine too"
 
 
+def test_a_split_in_another_form_stays(server, tmp_path):
+    for name in ("train.zip", "val.extxyz"):
+        (tmp_path / name).write_bytes(b"mine")
+    assert download_dataset("mp_20", tmp_path, address=f"{server.address}/mp_20") == {"test.csv": 2}
+    assert names(tmp_path) == ["test.csv", "train.zip", "val.extxyz"]
+
+
 def test_an_interrupted_set_goes_on(server, tmp_path):
     with pytest.raises(ConnectionError, match=r"two/val\.csv could not be fetched .*404"):
         download_dataset("mp_20", tmp_path, address=f"{server.address}/two")
