@@ -49,7 +49,7 @@ def default_config() -> ConfigDict:
     config.diffusion.num_steps = 1000
     config.diffusion.corrector_gamma = 1e-5  # γ, the published step_lr
     config.diffusion.ending = "clean"  # or "published"
-    config.diffusion.coords_score = "conditional"  # or "marginal", of atoms that may be mirage
+    config.diffusion.coords_score = "conditional"  # or "marginal": see diffusion_from
     config.diffusion.type_temperature = 1.0  # divides the types' logits while sampling
     config.diffusion.sampling_steps = config_dict.placeholder(int)  # reverse steps; None: all
 
@@ -64,7 +64,7 @@ def default_config() -> ConfigDict:
     config.loss.lattice = 1.0
     config.loss.coords = 1.0
     config.loss.types = 1.0
-    config.loss.cross_entropy = 0.0  # of the clean types: D3PM's hybrid loss
+    config.loss.cross_entropy = 0.0  # of the clean types
 
     config.optimizer = ConfigDict()
     config.optimizer.learning_rate = 1e-3
@@ -142,6 +142,11 @@ def validate(config: ConfigDict, *, num_devices: int | None = None) -> ConfigDic
         "diffusion.corrector_gamma"
     ).split():
         check(field, "0 or more", lambda value: value >= 0)
+    check(
+        "diffusion.sampling_steps",
+        f"at most config.diffusion.num_steps, {config.diffusion.num_steps}",
+        lambda value: value is None or value <= config.diffusion.num_steps,
+    )
     check("seed", "a whole number from 0 to 4294967295", lambda value: 0 <= value < 2**32)
     if config.optimizer.schedule != "constant":
         check(
@@ -178,23 +183,27 @@ def network_from(config: ConfigDict) -> CSPNet:
 def diffusion_from(config: ConfigDict, num_kept: int | None = None) -> Diffusion:
     """The process that a configuration describes.
 
+    Without infusion, with mirage atoms that count in the coordinate loss or that are not uniform in
+    the cell there is no marginal score: "conditional" is taken, whatever the configuration says.
+
     Args:
         config: The configuration.
         num_kept: Reverse steps after respacing; None for `config.diffusion.sampling_steps`.
     """
-    masked = config.infusion.enabled and config.infusion.mask_mirage
+    infusion = config.infusion
+    may_be_mirage = infusion.enabled and infusion.mask_mirage and infusion.placement == "uniform"
     return make_diffusion(
         config.diffusion.num_steps,
         num_kept=num_kept or config.diffusion.sampling_steps,
         corrector_gamma=config.diffusion.corrector_gamma,
         ending=config.diffusion.ending,
         type_temperature=config.diffusion.type_temperature,
-        coords_score=config.diffusion.coords_score if masked else "conditional",
+        coords_score=config.diffusion.coords_score if may_be_mirage else "conditional",
     )
 
 
 def loss_weights_from(config: ConfigDict) -> LossWeights:
-    """The weights of the three losses."""
+    """The weights of the losses."""
     return LossWeights(**config.loss.to_dict())
 
 

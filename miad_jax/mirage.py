@@ -35,7 +35,8 @@ def infuse(
             puts all at the circular mean of the real atoms (Table 5).
 
     Raises:
-        ValueError: If a crystal holds more than `num_atoms` atoms, or `placement` is unknown.
+        ValueError: If a crystal holds more than `num_atoms` atoms, or `placement` is unknown. Under
+            `jax.jit` and `jax.vmap` the mask is not known, and larger crystals are cut.
 
     Example:
         >>> crystals, _ = miad_jax.load_dataset("prototypes", "val")
@@ -62,7 +63,8 @@ def infuse(
 def reduce(crystal: Crystal) -> list[Crystal]:
     """Drop mirage atoms and padding: a list of crystals of their own sizes, on the host.
 
-    A crystal without a real atom becomes one of zero atoms.
+    A crystal without a real atom becomes one of zero atoms. For the baseline an atom of type 0 is
+    a failed sample, which is not to be mended by dropping it.
 
     Example:
         >>> crystals, _ = miad_jax.load_dataset("prototypes", "val")

@@ -47,7 +47,8 @@ def sample(
         size: Slots of every crystal, on which its noise depends; None for the largest of
             `num_atoms`. Give it where those of different calls differ.
         first_index: Index of the first crystal, to continue a run.
-        chunk_size: Crystals that the network sees at once; None chooses by the device.
+        chunk_size: Crystals that the network sees at once; None chooses by the device. The sample
+            command knows the width too: its run.json has the number for the same rounding.
 
     Raises:
         ValueError: If `num_samples` or `num_atoms` is not positive, of another length, or beyond
@@ -90,7 +91,7 @@ def draw_num_atoms(
 
     Example:
         >>> keys = jax.random.split(jax.random.key(0), 3)
-        >>> draw_num_atoms(keys, np.array([0.0, 0.0, 7.0])).tolist()
+        >>> miad_jax.draw_num_atoms(keys, np.array([0.0, 0.0, 7.0])).tolist()
         [2, 2, 2]
     """
     logits = jnp.log(jnp.asarray(histogram, jnp.float32))

@@ -106,6 +106,12 @@ def test_published_values(name):
     assert config.data.max_num_atoms is None
 
 
+def test_our_recipe_of_mp20_teaches_the_types_by_cross_entropy():
+    for variant in ("", "small20", "diffcsp"):
+        loss = module("mp20").get_config(variant).loss.to_dict()
+        assert loss == {"lattice": 1, "coords": 1, "types": 0, "cross_entropy": 1}
+
+
 def test_published_baseline_of_mp20_is_shorter():
     for variant in ("published,diffcsp", "diffcsp,published"):
         config = module("mp20").get_config(variant)
@@ -133,6 +139,14 @@ def test_what_a_config_makes():
     assert float(diffusion.coords.corrector_size[0]) == pytest.approx(3e-5)
     assert diffusion_from(config, 4).num_steps == 4
     assert loss_weights_from(config).types == 0.5
+
+
+def test_the_marginal_score_is_taken_where_mirage_atoms_are_uniform_and_not_in_the_loss():
+    marginal = {"diffusion__coords_score": "marginal"}
+    assert diffusion_from(changed(**marginal)).coords_score == "marginal"
+    for field, value in {"enabled": False, "mask_mirage": False, "placement": "center"}.items():
+        config = changed(**marginal, **{f"infusion__{field}": value})
+        assert diffusion_from(config).coords_score == "conditional"
 
 
 @pytest.mark.parametrize(
@@ -185,6 +199,7 @@ def test_unknown_nested_field_is_refused_with_the_nearest():
         ("seed", -1, "a whole number from 0 to 4294967295"),
         ("seed", 2**32, "a whole number from 0 to 4294967295"),
         ("diffusion.sampling_steps", 0, "a whole number from 1 on, or None"),
+        ("diffusion.sampling_steps", 2000, "at most config.diffusion.num_steps, 1000"),
         ("network.time_dim", 7, "an even number from 4 on"),
         ("network.time_dim", 2, "an even number from 4 on"),
         ("optimizer.ema_decay", 1.0, "0 up to, not including, 1"),

@@ -174,9 +174,9 @@ def prior(key: PRNGKeyArray, mask: Bool[Array, "*batch atoms"]) -> Crystal:
     def draw(key: PRNGKeyArray) -> tuple[Array, Array, Array]:
         lattice_key, coords_key, types_key = jax.random.split(key, 3)
         return (
-            jax.random.normal(lattice_key, (3, 3)),
-            jax.random.uniform(coords_key, (size, 3)),
-            jax.random.randint(types_key, (size,), 0, NUM_TYPES),
+            jax.random.normal(lattice_key, (3, 3), jnp.float32),
+            jax.random.uniform(coords_key, (size, 3), jnp.float32),
+            jax.random.randint(types_key, (size,), 0, NUM_TYPES, jnp.int32),
         )
 
     return Crystal(*_for_each(draw, key, mask.shape[:-1]), mask)
@@ -189,10 +189,10 @@ def draw_noise(key: PRNGKeyArray, crystal: Crystal) -> Noise:
     def draw(key: PRNGKeyArray) -> Noise:
         lattice_key, coords_key, uniform_key, redrawn_key = jax.random.split(key, 4)
         return Noise(
-            lattice=jax.random.normal(lattice_key, (3, 3)),
-            coords=jax.random.normal(coords_key, (size, 3)),
-            types_uniform=jax.random.uniform(uniform_key, (size,)),
-            types_redrawn=jax.random.randint(redrawn_key, (size,), 0, NUM_TYPES),
+            lattice=jax.random.normal(lattice_key, (3, 3), jnp.float32),
+            coords=jax.random.normal(coords_key, (size, 3), jnp.float32),
+            types_uniform=jax.random.uniform(uniform_key, (size,), jnp.float32),
+            types_redrawn=jax.random.randint(redrawn_key, (size,), 0, NUM_TYPES, jnp.int32),
         )
 
     return _for_each(draw, key, crystal.batch_shape)
@@ -205,10 +205,10 @@ def draw_reverse_noise(key: PRNGKeyArray, crystal: Crystal) -> ReverseNoise:
     def draw(key: PRNGKeyArray) -> ReverseNoise:
         lattice_key, corrector_key, predictor_key, types_key = jax.random.split(key, 4)
         return ReverseNoise(
-            lattice=jax.random.normal(lattice_key, (3, 3)),
-            corrector=jax.random.normal(corrector_key, (size, 3)),
-            predictor=jax.random.normal(predictor_key, (size, 3)),
-            types=jax.random.uniform(types_key, (size,)),
+            lattice=jax.random.normal(lattice_key, (3, 3), jnp.float32),
+            corrector=jax.random.normal(corrector_key, (size, 3), jnp.float32),
+            predictor=jax.random.normal(predictor_key, (size, 3), jnp.float32),
+            types=jax.random.uniform(types_key, (size,), jnp.float32),
         )
 
     return _for_each(draw, key, crystal.batch_shape)
@@ -279,7 +279,7 @@ def loss_terms(
     *,
     mask_mirage: bool = True,
 ) -> LossTerms:
-    """The three losses of a prediction, from given noise; see `loss`."""
+    """The losses of a prediction, from given noise; see `loss`."""
     counted = real_atom_mask(crystal_0) if mask_mirage else crystal_0.mask
     coords_loss = coords.loss(
         prediction.coords, coords.target(diffusion.coords, t, noise.coords), counted
@@ -312,7 +312,7 @@ def loss_terms(
 def loss_counts(
     crystal_0: Crystal, *, mask_mirage: bool = True
 ) -> tuple[Float[Array, ""], Float[Array, ""], Float[Array, ""]]:
-    """What the three losses are divided by: the counts of `LossTerms`.
+    """What the losses are divided by: the counts of `LossTerms`.
 
     A crystal that is all padding does not count.
     """
@@ -338,7 +338,7 @@ def loss(
         denoise: The network.
         key: One key, or one for each crystal.
         crystal_0: Clean crystals, infused for MiAD.
-        weights: Weights of the three losses; None for all 1.
+        weights: Weights of the losses; None for MiAD's: all 1, and no cross-entropy.
         mask_mirage: Leave mirage atoms out of the coordinate loss (MiAD); False is the
             NonMasked ablation of Table 5.
 
@@ -378,8 +378,9 @@ def step_back(
     MiAD's loss of the coordinates counts real atoms alone, so the network predicts the score of an
     atom *given* that it is real. A mirage atom is uniform in the cell, so its score is 0, and the
     score of the whole process is P(real | x_t) times the prediction, with P from the predicted
-    types: that is `coords_score="marginal"`. "conditional" takes the prediction as it is, which is
-    published, and exact where there is no mirage atom or where they count in the loss.
+    types, of their temperature too: that is `coords_score="marginal"`. "conditional" takes the
+    prediction as it is, which is published, and exact where there is no mirage atom or where they
+    count in the loss.
     """
     time = diffusion.times[t]
     mask = crystal_t.mask
@@ -387,7 +388,8 @@ def step_back(
     def score(prediction: Prediction) -> Array:
         if diffusion.coords_score == "conditional":
             return prediction.coords
-        log_probs = types.log_probs_0(diffusion.types, prediction.types, crystal_t.atom_types, t)
+        logits = prediction.types / diffusion.types.temperature
+        log_probs = types.log_probs_0(diffusion.types, logits, crystal_t.atom_types, t)
         return prediction.coords * -jnp.expm1(log_probs[..., :1])
 
     corrected = coords.corrector_step(

@@ -1,4 +1,4 @@
-"""The three losses as values: how they are weighted, and how parts of a batch add up."""
+"""The losses as values: how they are weighted, and how parts of a batch add up."""
 
 from __future__ import annotations
 
@@ -60,28 +60,28 @@ class LossTerms:
 
     @property
     def lattice(self) -> Float[Array, "*steps"]:
-        """Mean over crystals."""
-        return self.lattice_sum / self.num_crystals
+        """Mean over crystals; 0 where there are none, as for the other means."""
+        return self.lattice_sum / jnp.maximum(self.num_crystals, 1)
 
     @property
     def coords(self) -> Float[Array, "*steps"]:
         """Mean over the atoms that count."""
-        return self.coords_sum / self.num_coords
+        return self.coords_sum / jnp.maximum(self.num_coords, 1)
 
     @property
     def types(self) -> Float[Array, "*steps"]:
         """Mean over atoms."""
-        return self.types_sum / self.num_atoms
+        return self.types_sum / jnp.maximum(self.num_atoms, 1)
 
     @property
     def cross_entropy(self) -> Float[Array, "*steps"]:
         """Mean over atoms."""
-        return self.cross_entropy_sum / self.num_atoms
+        return self.cross_entropy_sum / jnp.maximum(self.num_atoms, 1)
 
     def total(self, weights: LossWeights) -> Float[Array, "*steps"]:
         """L = w_L L_lattice + w_F L_coords + w_A L_types + w_C L_cross-entropy.
 
-        The last term is D3PM's hybrid loss (Eq. 5, arXiv:2107.03006); MiAD has none.
+        MiAD has not the last term; see `types.cross_entropy`.
         """
         return (
             weights.lattice * self.lattice

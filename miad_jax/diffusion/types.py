@@ -28,9 +28,8 @@ def transition(
         >>> probs.shape, int(probs.argmax()), round(float(probs.sum()), 4)
         ((1, 100), 8, 1.0)
     """
-    one_hot = jax.nn.one_hot(types_0, NUM_TYPES)
     keep, redrawn = _row(schedule.keep, t), _row(schedule.one_minus_keep, t)
-    return keep[..., None] * one_hot + redrawn[..., None] / NUM_TYPES
+    return keep[..., None] * _one_hot(types_0) + redrawn[..., None] / NUM_TYPES
 
 
 def add_noise(
@@ -80,7 +79,7 @@ def posterior(
         8
     """
     beta = _row(schedule.beta, t)[..., None]
-    forward = (1 - beta) * jax.nn.one_hot(types_t, NUM_TYPES) + beta / NUM_TYPES
+    forward = (1 - beta) * _one_hot(types_t) + beta / NUM_TYPES
     prior = _row(schedule.keep_prev, t)[..., None] * probs_0
     joint = forward * (prior + _row(schedule.one_minus_keep_prev, t)[..., None] / NUM_TYPES)
     return joint / joint.sum(-1, keepdims=True)
@@ -96,7 +95,9 @@ def loss(
 ) -> Float[Array, "*batch atoms"]:
     """1000 · Σ_k q (log(q + 1e-4) − log(p + 1e-4)) for each atom, 0 where `mask` is False.
 
-    q is the posterior of the true types, p that of x̂_0 = softmax(logits).
+    q is the posterior of the true types, p that of x̂_0 = softmax(logits). The floor is MiAD's, and
+    larger than the probability that most changes of type have in one step: the x̂_0 for which this
+    loss is least suppresses them. `cross_entropy` has no floor.
 
     Example:
         >>> schedule = miad_jax.make_diffusion().types
@@ -105,7 +106,7 @@ def loss(
         >>> loss(schedule, sure, clean, jnp.array([26]), jnp.int32(500), mask).round(3).tolist()
         [0.0]
     """
-    q = posterior(schedule, types_t, jax.nn.one_hot(types_0, NUM_TYPES), t)
+    q = posterior(schedule, types_t, _one_hot(types_0), t)
     p = posterior(schedule, types_t, jax.nn.softmax(logits), t)
     divergence = (q * (jnp.log(q + LOSS_FLOOR) - jnp.log(p + LOSS_FLOOR))).sum(-1)
     return jnp.where(mask, LOSS_SCALE * divergence, 0)
@@ -142,8 +143,9 @@ def cross_entropy(
 ) -> Float[Array, "*batch atoms"]:
     """−log p(x_0 | x_t) of the clean type for each atom, 0 where not `mask`.
 
-    It is least for the same x̂_0 as `loss`. Eq. 5 of arXiv:2107.03006 takes x̂_0 itself for
-    p(x_0 | x_t), and is least for another.
+    It is least where the posterior of x̂_0 is the exact one, as `loss` is without its floor. The
+    cross-entropy of D3PM's hybrid loss (Eq. 5, arXiv:2107.03006) takes x̂_0 itself for p(x_0 | x_t):
+    the posterior then multiplies with the evidence of x_t twice, and atoms change too seldom.
 
     Example:
         >>> schedule = miad_jax.make_diffusion().types
@@ -153,7 +155,7 @@ def cross_entropy(
         True
     """
     log_probs = log_probs_0(schedule, logits, types_t, t)
-    return jnp.where(mask, -(jax.nn.one_hot(types_0, NUM_TYPES) * log_probs).sum(-1), 0)
+    return jnp.where(mask, -(_one_hot(types_0) * log_probs).sum(-1), 0)
 
 
 def reverse_step(
@@ -185,6 +187,10 @@ def reverse_step(
     below = cumulative <= uniform[..., None] * cumulative[..., -1:]
     drawn = jnp.minimum(below.sum(-1), NUM_TYPES - 1)
     return jnp.where(t[..., None] == 0, jnp.argmax(probs, -1), drawn).astype(types_t.dtype)
+
+
+def _one_hot(types: Int[Array, "*shape"]) -> Float[Array, "*shape types"]:
+    return jax.nn.one_hot(types, NUM_TYPES, dtype=jnp.float32)
 
 
 def _row(column: Float[Array, " time"], t: Int[Array, "*batch"]) -> Float[Array, "*batch 1"]:

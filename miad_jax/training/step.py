@@ -39,7 +39,7 @@ class Objective:
         num_atoms: N_m of the infused crystals; None is the baseline without infusion.
         placement: Where mirage atoms are put.
         mask_mirage: Leave mirage atoms out of the coordinate loss.
-        weights: Weights of the three losses.
+        weights: Weights of the losses.
         chunk_size: Crystals that the network sees at once; divides the batch.
         ema_decay: Decay of the averaged parameters.
     """

@@ -14,7 +14,7 @@ import pytest
 
 from miad_jax.crystal import Prediction
 from miad_jax.diffusion import LossWeights, add_noise, make_diffusion
-from miad_jax.diffusion.joint import draw_times, loss_terms
+from miad_jax.diffusion.joint import draw_times, loss, loss_terms
 from miad_jax.mirage import infuse
 from miad_jax.training import Objective, train_step, validation_loss
 from miad_jax.training.state import create
@@ -214,3 +214,20 @@ def test_four_devices_have_the_losses_of_one_and_two_collectives_a_step():
         counts, gradients_and_losses = numbers[3:]
         assert counts == 3
         assert gradients_and_losses > 20
+
+
+def test_a_step_with_64_bits_enabled_stays_in_32(objective, state, batch):
+    with jax.enable_x64():
+        moved, terms = jax.eval_shape(
+            partial(train_step, objective, DESCENT), state, batch, jnp.arange(len(batch))
+        )
+    kinds = {leaf.dtype for leaf in jax.tree.leaves((moved.params, terms))}
+    assert kinds == {jnp.dtype("float32")}
+
+
+def test_a_batch_without_a_real_atom_has_a_loss(objective, tiny_params, batch):
+    denoise = jax.tree_util.Partial(objective.net.denoise, tiny_params)
+    empty = infuse(jax.random.key(0), replace(batch, mask=jnp.zeros_like(batch.mask)), NUM_ATOMS)
+    total, terms = loss(objective.diffusion, denoise, jax.random.key(1), empty)
+    assert float(terms.coords) == 0
+    assert np.isfinite(float(total))
