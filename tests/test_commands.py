@@ -162,6 +162,11 @@ BAD = [
     ("sample", ["--checkpoint=/no/such"], "no checkpoint in"),
     ("sample", ["--checkpoint=/no/such", "--steps=0"], "--steps is 0"),
     ("sample", ["--type_temperature=0"], "config.diffusion.type_temperature is 0.0"),
+    (
+        "sample",
+        ["--checkpoint=mp20-small12-diffcsp", "--coords_score=marginal"],
+        "--coords_score is marginal; allowed for this model: conditional",
+    ),
     ("sample", ["extra"], "unexpected argument"),
     ("download", [], "no NAME"),
     ("download", ["mp20"], "did you mean 'mp_20'"),
