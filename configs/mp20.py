@@ -8,8 +8,8 @@ train.csv and val.csv (gzipped or not) with a column `cif`. On a GPU add
 `--config.network.dtype=bfloat16`; in pieces, `--config.max_minutes=10` and the same command again.
 
 The published network on our recipe: the cross-entropy of the clean types in place of the published
-loss of the types, the marginal score of the coordinates, Adam with warm-up, cosine decay and
-clipping, and averaged parameters. Why: experiments/mp20_slice/README.md.
+loss of the types, Adam with warm-up, cosine decay and clipping, and averaged parameters. Why:
+experiments/mp20_slice/README.md.
 
 Hardware: one GPU; 900 epochs are some 95,000 steps on the 27,136 crystals of the published split.
 Hours: not measured; as published, 4 days on two A100 (arXiv:2511.14426).
@@ -21,10 +21,10 @@ Variants, behind a colon and separated by commas:
     diffcsp   The baseline: no infusion (arXiv:2309.04475).
     small     Ours: crystals of at most 10 atoms and a network of 1.3 M parameters, for two CPU
               cores and about 45 minutes.
-    small12   Ours: `small` continued with `--init_from=runs/small`, on at most 12 atoms, in an
-              hour more. Measured: miad_jax/weights/MODEL_CARD.md.
+    small12   Ours: `small` continued with `--init_from=runs/small`, on at most 12 atoms, in 75
+              minutes more. With an earlier loss of the types: miad_jax/weights/MODEL_CARD.md.
     small20   Ours: `small12` continued with `--init_from=runs/small12` on all sizes, N_m 25, in
-              about an hour more. Measured: experiments/mp20_slice/README.md.
+              about an hour more. With the earlier loss: experiments/mp20_slice/README.md.
 """
 
 from ml_collections import ConfigDict
@@ -41,7 +41,6 @@ def get_config(variant: str = "") -> ConfigDict:
     config.infusion.num_atoms = 25
     config.diffusion.corrector_gamma = 1e-5
     config.diffusion.ending = "clean"
-    config.diffusion.coords_score = "marginal"
     config.network.hidden_dim = 512
     config.network.num_layers = 6
     config.network.num_freqs = 128
@@ -71,7 +70,6 @@ def get_config(variant: str = "") -> ConfigDict:
 def published(config: ConfigDict) -> None:
     """The published hyperparameters."""
     config.diffusion.ending = "published"
-    config.diffusion.coords_score = "conditional"
     config.loss.types = 1.0
     config.loss.cross_entropy = 0.0
     config.optimizer.warmup_steps = 0
