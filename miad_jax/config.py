@@ -191,14 +191,14 @@ def diffusion_from(config: ConfigDict, num_kept: int | None = None) -> Diffusion
         num_kept: Reverse steps after respacing; None for `config.diffusion.sampling_steps`.
     """
     infusion = config.infusion
-    may_be_mirage = infusion.enabled and infusion.mask_mirage and infusion.placement == "uniform"
+    has_marginal = infusion.enabled and infusion.mask_mirage and infusion.placement == "uniform"
     return make_diffusion(
         config.diffusion.num_steps,
         num_kept=num_kept or config.diffusion.sampling_steps,
         corrector_gamma=config.diffusion.corrector_gamma,
         ending=config.diffusion.ending,
         type_temperature=config.diffusion.type_temperature,
-        coords_score=config.diffusion.coords_score if may_be_mirage else "conditional",
+        coords_score=config.diffusion.coords_score if has_marginal else "conditional",
     )
 
 

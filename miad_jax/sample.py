@@ -99,7 +99,8 @@ def main(argv: Sequence[str]) -> int:
     if FLAGS.coords_score not in (None, diffusion.coords_score):
         raise ValueError(
             f"--coords_score is {FLAGS.coords_score}; allowed for this model: "
-            f"{diffusion.coords_score} (no atom is mirage, or all count in the loss)"
+            f"{diffusion.coords_score}, as it has no mirage atoms, or they count in the loss of "
+            "the coordinates, or are not uniform in the cell: leave the flag out"
         )
     config.diffusion.coords_score = diffusion.coords_score
     infused = config.infusion.enabled

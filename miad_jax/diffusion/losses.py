@@ -81,7 +81,7 @@ class LossTerms:
     def total(self, weights: LossWeights) -> Float[Array, "*steps"]:
         """L = w_L L_lattice + w_F L_coords + w_A L_types + w_C L_cross-entropy.
 
-        MiAD has not the last term; see `types.cross_entropy`.
+        MiAD does not have the last term; see `types.cross_entropy`.
         """
         return (
             weights.lattice * self.lattice

@@ -120,8 +120,8 @@ def log_probs_0(
 ) -> Float[Array, "*batch atoms types"]:
     """Log p(x_0 | x_t) ∝ x̂_0 q(x_t | x_0): what the model says of the clean type.
 
-    The posterior multiplies x̂_0 with the evidence of the atom's own x_t, so the x̂_0 for which the
-    loss is least is what all the rest of the crystal says of the atom; the evidence is added here.
+    The posterior multiplies x̂_0 with the evidence of the atom's own x_t, so the x̂_0 for which it is
+    exact is what all the rest of the crystal says of the atom; the evidence is added here.
 
     Example:
         >>> schedule = miad_jax.make_diffusion().types
