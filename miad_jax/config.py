@@ -49,7 +49,7 @@ def default_config() -> ConfigDict:
     config.diffusion.num_steps = 1000
     config.diffusion.corrector_gamma = 1e-5  # γ, the published step_lr
     config.diffusion.ending = "clean"  # or "published"
-    config.diffusion.coords_score = "conditional"  # or "marginal": see diffusion_from
+    config.diffusion.coords_score = "conditional"  # or "marginal": see validate
     config.diffusion.type_temperature = 1.0  # divides the types' logits while sampling
     config.diffusion.sampling_steps = config_dict.placeholder(int)  # reverse steps; None: all
 
@@ -160,6 +160,14 @@ def validate(config: ConfigDict, *, num_devices: int | None = None) -> ConfigDic
     choose("infusion.placement", get_args(Placement))
     choose("diffusion.ending", get_args(Ending))
     choose("diffusion.coords_score", get_args(CoordsScore))
+    infusion = config.infusion
+    if not (infusion.enabled and infusion.mask_mirage and infusion.placement == "uniform"):
+        check(
+            "diffusion.coords_score",
+            "conditional, as there are no mirage atoms, or they count in the loss of the "
+            "coordinates, or they are not uniform in the cell",
+            lambda value: value != "marginal",
+        )
     choose("network.dtype", tuple(DTYPES))
     choose("optimizer.schedule", SCHEDULES)
     devices = num_devices or jax.local_device_count()
@@ -183,22 +191,17 @@ def network_from(config: ConfigDict) -> CSPNet:
 def diffusion_from(config: ConfigDict, num_kept: int | None = None) -> Diffusion:
     """The process that a configuration describes.
 
-    Without infusion, with mirage atoms that count in the coordinate loss or that are not uniform in
-    the cell there is no marginal score: "conditional" is taken, whatever the configuration says.
-
     Args:
         config: The configuration.
         num_kept: Reverse steps after respacing; None for `config.diffusion.sampling_steps`.
     """
-    infusion = config.infusion
-    has_marginal = infusion.enabled and infusion.mask_mirage and infusion.placement == "uniform"
     return make_diffusion(
         config.diffusion.num_steps,
         num_kept=num_kept or config.diffusion.sampling_steps,
         corrector_gamma=config.diffusion.corrector_gamma,
         ending=config.diffusion.ending,
         type_temperature=config.diffusion.type_temperature,
-        coords_score=config.diffusion.coords_score if has_marginal else "conditional",
+        coords_score=config.diffusion.coords_score,
     )
 
 

@@ -96,13 +96,6 @@ def main(argv: Sequence[str]) -> int:
             config.diffusion[name] = value
     validate(config, num_devices=1)
     diffusion = diffusion_from(config, FLAGS.steps)
-    if FLAGS.coords_score not in (None, diffusion.coords_score):
-        raise ValueError(
-            f"--coords_score is {FLAGS.coords_score}; allowed for this model: "
-            f"{diffusion.coords_score}, as it has no mirage atoms, or they count in the loss of "
-            "the coordinates, or are not uniform in the cell: leave the flag out"
-        )
-    config.diffusion.coords_score = diffusion.coords_score
     infused = config.infusion.enabled
     size = config.infusion.num_atoms if infused else len(model.histogram) - 1
     chunk_size = FLAGS.chunk_size or crystals_per_chunk(

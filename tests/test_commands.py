@@ -165,7 +165,7 @@ BAD = [
     (
         "sample",
         ["--checkpoint=mp20-small12-diffcsp", "--coords_score=marginal"],
-        "--coords_score is marginal; allowed for this model: conditional",
+        "config.diffusion.coords_score is 'marginal'; allowed: conditional",
     ),
     ("sample", ["extra"], "unexpected argument"),
     ("download", [], "no NAME"),

@@ -141,12 +141,13 @@ def test_what_a_config_makes():
     assert loss_weights_from(config).types == 0.5
 
 
-def test_the_marginal_score_is_taken_where_mirage_atoms_are_uniform_and_not_in_the_loss():
+def test_the_marginal_score_wants_mirage_atoms_uniform_and_not_in_the_loss():
     marginal = {"diffusion__coords_score": "marginal"}
-    assert diffusion_from(changed(**marginal)).coords_score == "marginal"
+    assert diffusion_from(validate(changed(**marginal))).coords_score == "marginal"
     for field, value in {"enabled": False, "mask_mirage": False, "placement": "center"}.items():
         config = changed(**marginal, **{f"infusion__{field}": value})
-        assert diffusion_from(config).coords_score == "conditional"
+        with pytest.raises(ValueError, match="coords_score is 'marginal'; allowed: conditional, "):
+            validate(config)
 
 
 @pytest.mark.parametrize(
