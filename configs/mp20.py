@@ -22,7 +22,7 @@ Variants, behind a colon and separated by commas:
     small     Ours: crystals of at most 10 atoms and a network of 1.3 M parameters, for two CPU
               cores and about 45 minutes.
     small12   Ours: `small` continued with `--init_from=runs/small`, on at most 12 atoms, in 75
-              minutes more. The weights in the package: miad_jax/weights/MODEL_CARD.md.
+              minutes more. Weights, and their history: miad_jax/weights/MODEL_CARD.md.
     small20   Ours: `small12` continued with `--init_from=runs/small12` on all sizes, N_m 25, in
               about an hour more. With the earlier loss: experiments/mp20_slice/README.md.
 """
