@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int
 
 from miad_jax.crystal import NUM_TYPES, Crystal, Prediction
 from miad_jax.network import CSPNet
-from miad_jax.network.embeddings import fourier_features, time_embedding
+from miad_jax.network.embeddings import time_embedding
 
 Edges = tuple[Int[Array, " edges"], Int[Array, " edges"], Int[Array, " edges"]]
 
@@ -47,7 +47,10 @@ class PlainCSPNet(nn.Module):
         time = time_embedding(time, self.num_steps, self.time_dim)[crystal_of_node]
         h = nn.Dense(self.hidden_dim, name="latent")(jnp.concatenate([h, time], -1))
         gram = jnp.einsum("bij,bkj->bik", crystal.lattice, crystal.lattice).reshape(-1, 9)
-        waves = fourier_features(frac_coords[senders] - frac_coords[receivers], self.num_freqs)
+        difference = frac_coords[senders] - frac_coords[receivers]
+        phase = difference[..., None] * jnp.arange(self.num_freqs, dtype=jnp.float32)
+        angle = (2 * jnp.pi * (phase - jnp.round(phase))).reshape(len(senders), -1)
+        waves = jnp.sin(angle), jnp.cos(angle)
         for k in range(self.num_layers):
             normed = _layer_norm(f"layer_norm_{k}")(h)
             edge = [normed[receivers], normed[senders], gram[crystal_of_edge], *waves]

@@ -201,6 +201,17 @@ def test_silu_and_matmul_have_the_gradients_of_autodiff():
     np.testing.assert_allclose(ours(x, kernel), plain(x, kernel), rtol=1e-5)
 
 
+def test_silu_keeps_its_digits_in_bfloat16():
+    x = jnp.linspace(-8, 8, 65, dtype=jnp.bfloat16)
+    exact = np.float64(x) / (1 + np.exp(-np.float64(x)))
+    np.testing.assert_allclose(np.float64(silu(x)), exact, rtol=2**-7)
+    slope = jax.grad(lambda x: silu(x).sum().astype(jnp.float32))(x)
+    assert slope.dtype == jnp.bfloat16
+    step = np.float64(x) + np.float64([[-1e-4], [1e-4]])
+    lower, upper = step / (1 + np.exp(-step))
+    np.testing.assert_allclose(np.float64(slope), (upper - lower) / 2e-4, rtol=2**-7, atol=1e-5)
+
+
 def test_a_half_precision_product_accumulates_its_weight_gradient_in_float32():
     rows = jnp.full((4096, 1), 1 / 64, jnp.bfloat16)
     gradient = jax.grad(lambda k: matmul(rows, k).sum().astype(jnp.float32))(jnp.ones((1, 1)))
@@ -248,6 +259,11 @@ def test_fourier_features_are_the_published_ones_and_integers_cost_nothing():
         strict=True,
     ):
         np.testing.assert_allclose(a, b, atol=1e-5)
+    turns = np.arange(-512, 513) / 1024  # and so do its products with small integers
+    sine, cosine = fourier_features(jnp.asarray(turns[:, None].repeat(3, 1), jnp.float32), 128)
+    angle = 2 * np.pi * (turns[:, None, None] * np.arange(128)).repeat(3, 1).reshape(-1, 384)
+    np.testing.assert_allclose(sine, np.sin(angle), atol=3e-7)
+    np.testing.assert_allclose(cosine, np.cos(angle), atol=3e-7)
     np.testing.assert_array_equal(
         pair_differences(jnp.asarray(x[None, :3]))[0], [x[1] - x[0], x[2] - x[0], x[2] - x[1]]
     )
