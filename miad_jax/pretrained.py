@@ -97,6 +97,11 @@ def load_model(name_or_path: str | Path) -> TrainedModel:
     if path.suffix == ".npz":
         return _load_release(path)
     checkpoints = _checkpoints(path)
+    if checkpoints.latest() is None:
+        raise ValueError(
+            f"no checkpoint in {checkpoints.directory}: name the --workdir of a training run, a "
+            f"release file (.npz), or weights of the package: {', '.join(WEIGHTS)}"
+        )
     meta = checkpoints.meta()
     config = load_config(meta["config"])
     params = checkpoints.restore_average(_shapes(config))

@@ -160,6 +160,7 @@ BAD = [
     ("train", [], "no --workdir"),
     ("train", ["--workdir=x", "--init-from=/no/such.npz"], "/no/such.npz does not exist"),
     ("sample", ["--checkpoint=/no/such"], "no checkpoint in"),
+    ("sample", ["--checkpoint=mp20-smal12"], "weights of the package: mp20-small12"),
     ("sample", ["--checkpoint=/no/such", "--steps=0"], "--steps is 0"),
     ("sample", ["--type_temperature=0"], "config.diffusion.type_temperature is 0.0"),
     (
