@@ -31,9 +31,9 @@ from miad_jax.diffusion import (
     reverse_step,
 )
 from miad_jax.mirage import infuse, reduce
+from miad_jax.model import load_model, load_pretrained, save_pretrained
 from miad_jax.network import CSPNet
-from miad_jax.pretrained import load_model, load_pretrained, save_pretrained
-from miad_jax.sampling import draw_num_atoms, sample
+from miad_jax.sampling.sample import draw_num_atoms, sample
 
 __all__ = [
     "CSPNet",

@@ -12,9 +12,9 @@ from typing import Any, Literal, get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Float, PRNGKeyArray
 
-from miad_jax.crystal import MIRAGE, Crystal, real_atom_mask, wrap
+from miad_jax.crystal import MIRAGE, Crystal, real_atom_mask, resize, wrap
 
 Placement = Literal["uniform", "center"]
 
@@ -47,7 +47,7 @@ def infuse(
     if placement not in get_args(Placement):
         raise ValueError(f"placement is {placement!r}; allowed: {', '.join(get_args(Placement))}")
     _check_room(crystal, num_atoms)
-    crystal = _resize(crystal, num_atoms)
+    crystal = resize(jax.tree.map(jnp.asarray, crystal), num_atoms)
     if placement == "uniform":
         frac_coords = jax.random.uniform(key, crystal.frac_coords.shape, crystal.frac_coords.dtype)
     else:
@@ -96,25 +96,6 @@ def _check_room(crystal: Crystal, num_atoms: int) -> None:
             f"crystal {first} has {mask[first].sum()} atoms, which do not fit the first "
             f"{num_atoms} slots ({too_large.size} such crystals): raise num_atoms or leave it out"
         )
-
-
-def _resize(crystal: Crystal, num_atoms: int) -> Crystal:
-    """Cut or pad the atom dimension to `num_atoms` slots."""
-    extra = max(num_atoms - crystal.size, 0)
-
-    def resize(x: Array, axis: int) -> Array:
-        width = [(0, 0)] * x.ndim
-        width[axis] = (0, extra)
-        return jnp.pad(
-            jax.lax.slice_in_dim(jnp.asarray(x), 0, min(num_atoms, x.shape[axis]), axis=axis), width
-        )
-
-    return Crystal(
-        lattice=jnp.asarray(crystal.lattice),
-        frac_coords=resize(crystal.frac_coords, -2 + crystal.frac_coords.ndim),
-        atom_types=resize(crystal.atom_types, -1 + crystal.atom_types.ndim),
-        mask=resize(crystal.mask, -1 + crystal.mask.ndim),
-    )
 
 
 def _circular_mean(crystal: Crystal) -> Float[Array, "*batch 1 3"]:

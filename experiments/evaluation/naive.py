@@ -17,7 +17,7 @@ from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Structure
 
 from miad_jax import load_dataset, to_structures
-from miad_jax.evaluation.matching import Matches, match
+from miad_jax.evaluation.novelty.matching import Matches, match
 
 
 def main() -> None:

@@ -21,10 +21,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from miad_jax.crystal import Crystal
-from miad_jax.data.files import write_atomically
 from miad_jax.data.standard import structure_arrays
-from miad_jax.evaluation.cells import draw_cell
-from miad_jax.evaluation.samples import Candidates, load_candidates
+from miad_jax.evaluation.candidates import Candidates, load_candidates
+from miad_jax.plots.unit_cell import draw_cell
+from miad_jax.storage.files import write_atomically
 
 NUM_EACH, NUM_A_LINE = 8, 4
 LOWEST_SHOWN_EV_PER_ATOM = -0.1

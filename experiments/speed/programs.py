@@ -19,7 +19,7 @@ from experiments.speed.plain import PlainDenoiser, all_edges, plain_network, pla
 from miad_jax import Crystal, CSPNet, Prediction, load_dataset, make_diffusion
 from miad_jax.config import default_config
 from miad_jax.network import crystals_per_chunk
-from miad_jax.sampling import reverse, start
+from miad_jax.sampling.sample import reverse, start
 from miad_jax.training import Objective, make_optimizer, train_step
 from miad_jax.training.state import create
 

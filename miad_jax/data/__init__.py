@@ -1,9 +1,8 @@
 """Crystals from files to packed arrays and back."""
 
-from miad_jax.data.dataset import (
+from miad_jax.data.load import (
     EMBEDDED,
     available_splits,
-    default_cache_dir,
     load_dataset,
 )
 from miad_jax.data.packed import Records, load_packed, pad, save_packed
@@ -18,7 +17,6 @@ __all__ = [
     "Records",
     "Row",
     "available_splits",
-    "default_cache_dir",
     "from_atoms",
     "from_structures",
     "load_dataset",

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from miad_jax.data.files import atomic_file
 from miad_jax.data.reading import SPLITS, read_csv, split_file
+from miad_jax.storage.files import atomic_file
 
 _CDVAE = "https://raw.githubusercontent.com/txie-93/cdvae/main/data"
 _MATTERGEN = "https://media.githubusercontent.com/media/microsoft/mattergen/main/data-release"

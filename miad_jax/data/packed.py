@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 
 from miad_jax.crystal import Crystal
-from miad_jax.data.files import write_atomically
+from miad_jax.storage.files import write_atomically
 
 FORMAT_VERSION = 1
 _COLUMN = "column."

@@ -13,7 +13,7 @@ from miad_jax.crystal import Crystal
 from miad_jax.data import standard
 from miad_jax.data.packed import Records, pad
 from miad_jax.data.reading import Row
-from miad_jax.data.workers import Lost, answers, usable_cores
+from miad_jax.parallel.pool import Lost, answers, usable_cores
 
 _CHUNK = 32
 _ROWS_PER_WORKER = 128

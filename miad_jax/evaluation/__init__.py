@@ -1,13 +1,13 @@
 """Judging crystals: facts of each one, and what a set of them is."""
 
+from miad_jax.evaluation.candidates import Candidates, load_candidates
 from miad_jax.evaluation.describe import COLUMNS, describe, describe_all
-from miad_jax.evaluation.figures import summary_figure
-from miad_jax.evaluation.judgement import Judgement
-from miad_jax.evaluation.judging import Energies, judge
+from miad_jax.evaluation.pipeline import Energies, judge
 from miad_jax.evaluation.reference import Reference, load_reference
-from miad_jax.evaluation.report import tables_text, write_report
-from miad_jax.evaluation.samples import Candidates, load_candidates
-from miad_jax.evaluation.summary import summarise, write_summary
+from miad_jax.evaluation.report.files import tables_text, write_report
+from miad_jax.evaluation.report.summary import summarise, write_summary
+from miad_jax.evaluation.results import Judgement
+from miad_jax.plots.summary import summary_figure
 
 __all__ = [
     "COLUMNS",

@@ -1,7 +1,7 @@
 """Training: a pure step, the loop around it, and checkpoints that hold everything."""
 
 from miad_jax.training.checkpoint import Checkpoints
-from miad_jax.training.dataset import TrainingData, load_training_data
+from miad_jax.training.data import TrainingData, load_training_data
 from miad_jax.training.loop import Initial, NonFiniteLossError, train
 from miad_jax.training.state import TrainState, make_optimizer
 from miad_jax.training.step import Objective, train_step, validation_loss

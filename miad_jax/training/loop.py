@@ -23,7 +23,7 @@ from miad_jax.config import diffusion_from, load_config, loss_weights_from, netw
 from miad_jax.diffusion.losses import LossTerms
 from miad_jax.network import crystals_per_chunk
 from miad_jax.training.checkpoint import Checkpoints
-from miad_jax.training.dataset import TrainingData
+from miad_jax.training.data import TrainingData
 from miad_jax.training.sharding import ShardedTraining
 from miad_jax.training.state import TrainState, create, make_optimizer
 from miad_jax.training.step import Objective

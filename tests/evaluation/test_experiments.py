@@ -7,7 +7,7 @@ from experiments.evaluation.naive import all_pairs
 from experiments.evaluation.relaxation import JITTER_ANGSTROM, jittered
 from experiments.mp20_slice.compare import table
 from miad_jax.data import from_structures
-from miad_jax.evaluation.matching import match
+from miad_jax.evaluation.novelty.matching import match
 
 
 def test_matching_equals_the_comparison_of_all_pairs():

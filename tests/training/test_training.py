@@ -14,7 +14,7 @@ from pymatgen.core import Lattice, Structure
 from miad_jax.config import default_config, validate
 from miad_jax.crystal import Crystal
 from miad_jax.diffusion import LossTerms
-from miad_jax.pretrained import load_model, load_pretrained, save_pretrained
+from miad_jax.model import load_model, load_pretrained, save_pretrained
 from miad_jax.training import (
     Checkpoints,
     Initial,

@@ -1,0 +1,162 @@
+"""What the commands share: flags, one-sentence errors, a progress bar, JAX's compilation cache."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import Any
+
+import jax
+from absl import flags
+
+from miad_jax.parallel.pool import usable_cores
+from miad_jax.storage.cache import default_cache_dir
+
+FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+_OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
+
+
+def run(main: Callable[[Sequence[str]], int | None]) -> None:
+    """Run a command and exit: 2 for bad input, 1 for a loss not finite or a device without memory.
+
+    Either is said in one sentence; an interrupt exits with 130.
+
+    Args:
+        main: Takes the command line with the program's name, returns the exit code.
+    """
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        jax.config.update("jax_compilation_cache_dir", str(default_cache_dir() / "xla"))
+    try:
+        sys.exit(main(sys.argv))
+    except (ValueError, FloatingPointError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(BAD_INPUT if isinstance(error, ValueError) else FAILED)
+    except OSError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(BAD_INPUT)
+    except jax.errors.JaxRuntimeError as error:
+        if _OUT_OF_MEMORY not in str(error):
+            raise
+        print(
+            f"error: the device has too little memory ({str(error).splitlines()[0]}); choose a "
+            "smaller chunk_size, --config.chunk_size of train and --chunk_size of sample: fewer "
+            "crystals for the network at once",
+            file=sys.stderr,
+        )
+        sys.exit(FAILED)
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command continues", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+
+
+def cores_as_devices() -> None:
+    """Make every CPU core a device, at least two; to be called before JAX computes anything.
+
+    With more than one device XLA runs each product in one thread. Results are then the same bit for
+    bit on any number of cores, and small networks lose no time on dividing their products. A number
+    that was set by `JAX_NUM_CPU_DEVICES` or `XLA_FLAGS` stays.
+    """
+    unset = jax.config.values["jax_num_cpu_devices"] < 0
+    if unset and "host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+        jax.config.update("jax_num_cpu_devices", max(usable_cores(), 2))
+
+
+def parse(
+    values: flags.FlagValues, argv: Sequence[str], usage: str, *, positional: str = ""
+) -> str:
+    """Parse the command line into `values`; `--help` prints the flags and exits.
+
+    A flag's name may have dashes for underscores.
+
+    Args:
+        values: Takes the flags.
+        argv: The command line, with the program's name.
+        usage: Printed by `--help`.
+        positional: Name of the one argument that is no flag; empty if there is none.
+
+    Returns:
+        The argument that is no flag.
+
+    Raises:
+        ValueError: If a flag is unknown or has a wrong value, with the nearest known name.
+    """
+    if any(arg in ("-h", "--help", "-help") for arg in argv[1:]):
+        print(f"{usage}\n\n{values.get_help(include_special_flags=False)}")
+        sys.exit(0)
+    try:
+        rest = values([_with_underscores(arg) for arg in argv])
+        values.flag_values_dict()  # a configuration file that could not be loaded says so here
+    except (AttributeError, KeyError) as error:
+        said = str(error).replace("\\n", " ").replace("\\", "").strip("\"'")
+        raise ValueError(f"no such field of the configuration: {said}") from error
+    except (flags.Error, OSError, TypeError) as error:
+        # An error inside a configuration file comes as a traceback: its last line says it.
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        said = lines[0] if len(lines) == 1 else f"{lines[0]} {lines[-1]}"
+        raise ValueError(said) from error
+    expected = 2 if positional else 1
+    if len(rest) > expected:
+        raise ValueError(f"unexpected argument {rest[expected]!r}: flags are given as --name=value")
+    if len(rest) < expected:
+        raise ValueError(f"no {positional}: name it before or behind the flags")
+    return rest[-1]
+
+
+def _with_underscores(argument: str) -> str:
+    if not argument.startswith("--"):
+        return argument
+    name, equals, value = argument[2:].partition("=")
+    return f"--{name.replace('-', '_')}{equals}{value}"
+
+
+def stop_on_signal() -> Callable[[], bool]:
+    """Take SIGTERM and a first Ctrl-C as a request: returns a function that tells whether it came.
+
+    A second Ctrl-C interrupts at once.
+    """
+    asked: list[int] = []
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+        print("\nending with a checkpoint; Ctrl-C once more ends at once", file=sys.stderr)
+
+    signal.signal(signal.SIGTERM, lambda number, frame: asked.append(number))
+    signal.signal(signal.SIGINT, interrupt)
+    return lambda: bool(asked)
+
+
+class Bar:
+    """A progress bar on standard error: description, count, rate, time left, newest numbers."""
+
+    def __init__(self, description: str, unit: str):
+        self._description, self._unit = description, unit
+        self._bar: Any = None
+
+    def __call__(self, done: float, total: float, numbers: dict[str, float]) -> None:
+        """Show that `done` of `total` are done."""
+        from tqdm import tqdm
+
+        if self._bar is None:
+            # The rate counts from the first call on: neither compilation nor a resumed run's past.
+            self._bar = tqdm(
+                total=total,
+                initial=done,
+                desc=self._description,
+                unit=self._unit,
+                dynamic_ncols=True,
+            )
+        if numbers:
+            self._bar.set_postfix_str(
+                " ".join(f"{k}={v:.3g}" for k, v in numbers.items()), refresh=False
+            )
+        self._bar.update(done - self._bar.n)
+
+    def close(self) -> None:
+        """Leave the bar as it is and go to the next line."""
+        if self._bar is not None:
+            self._bar.close()

@@ -1,0 +1,105 @@
+"""Train a model: `python -m miad_jax.train --config=configs/mp20.py --workdir=runs/mp20`.
+
+Every field of the configuration is a flag: `--config.batch_size=64`. The same command continues
+a run that ended early; Ctrl-C, SIGTERM and `--config.max_minutes` end a run with a checkpoint. A
+new run starts from the parameters of another with `--init_from=runs/other`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from miad_jax import config as config_fields
+from miad_jax.commands import cli as command
+from miad_jax.model import load_model
+from miad_jax.training import Checkpoints, Initial, load_training_data
+from miad_jax.training.loop import train
+
+FLAGS = flags.FlagValues()
+config_flags.DEFINE_config_file(
+    "config",
+    str(Path(config_fields.__file__)),
+    "Configuration file, with :VARIANT behind it; default: the embedded data set's",
+    flag_values=FLAGS,
+)
+flags.DEFINE_string(
+    "workdir", None, "Folder of the run: checkpoints and metrics.jsonl", flag_values=FLAGS
+)
+flags.DEFINE_string(
+    "init_from",
+    None,
+    "Folder of a run, release file, or weights of the package whose parameters a new run starts "
+    "from; a run that has a checkpoint continues from that",
+    flag_values=FLAGS,
+)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Train as the command line says."""
+    command.parse(FLAGS, argv, str(__doc__))
+    if FLAGS.workdir is None:
+        raise ValueError("no --workdir: name a folder for checkpoints and metrics")
+    config = config_fields.validate(FLAGS.config)
+    workdir, initial = Path(FLAGS.workdir), None
+    if FLAGS.init_from is not None and Checkpoints(workdir).latest() is None:
+        initial = load_initial(FLAGS.init_from)
+    run(config, workdir, initial)
+    return 0
+
+
+def load_initial(name_or_path: str) -> Initial:
+    """The parameters of a trained model, and what they are.
+
+    Raises:
+        ValueError: If there is no such model.
+    """
+    model = load_model(name_or_path)
+    config = model.config.to_dict()
+    config["data"]["path"] = Path(config["data"]["path"]).name
+    source = {
+        "name": Path(name_or_path).name,
+        "step": model.step,
+        "data_fingerprint": model.fingerprint,
+        "config": config,
+    }
+    return Initial(model.params, source)
+
+
+def run(
+    config: ConfigDict,
+    workdir: Path,
+    initial: Initial | None = None,
+) -> None:
+    """Load the data, train with a progress bar until a signal, say where the result lies."""
+    data = load_training_data(config, progress=True)
+    for line in data.rejections:
+        print(line, file=sys.stderr)
+    print(
+        f"{len(data.train)} training and {len(data.validation)} validation crystals of "
+        f"{config.data.path} ({data.num_left_out} larger ones left out); "
+        f"{jax.local_device_count()} × {jax.devices()[0].device_kind}",
+        file=sys.stderr,
+    )
+    bar = command.Bar("training", " steps")
+
+    def report(step: int, num_steps: int, metrics: dict[str, float]) -> None:
+        bar(step, num_steps, {k: v for k, v in metrics.items() if k in _SHOWN})
+
+    # From here on there is something to keep; a signal before that ends at once.
+    should_stop = command.stop_on_signal()
+    try:
+        state = train(
+            config, data, workdir, initial=initial, report=report, should_stop=should_stop
+        )
+    finally:
+        bar.close()
+    print(f"step {int(state.step)}: checkpoint and metrics.jsonl in {workdir}", file=sys.stderr)
+
+
+_SHOWN = ("loss", "lattice", "coords", "types", "validation_loss")

@@ -1,0 +1,193 @@
+"""Load a dataset by name or path, through a cache of packed files.
+
+The cache lies in `datasets/` under `$MIAD_JAX_CACHE`, else `$XDG_CACHE_HOME/miad_jax`, else
+`~/.cache/miad_jax`. A file's name there is the hash of the source's content and of how it
+was packed, so a changed source or setting is another file, and nothing there is ever stale.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+
+from miad_jax.crystal import Crystal
+from miad_jax.data.download import PUBLISHED, did_you_mean
+from miad_jax.data.packed import FORMAT_VERSION, Records, load_packed, save_packed
+from miad_jax.data.packing import pack
+from miad_jax.data.reading import READERS, SPLITS, cif_files, read_rows, split_file, suffix
+from miad_jax.storage.cache import default_cache_dir
+
+EMBEDDED = {"prototypes": Path(__file__).with_name("prototypes.npz")}
+"""Datasets that come with the package, by name."""
+
+_PACKING_VERSION = 1
+"""To be raised when packing gives other arrays for the same source and settings."""
+
+
+def load_dataset(
+    name_or_path: str | os.PathLike[str],
+    split: str = "train",
+    *,
+    primitive: bool = True,
+    niggli: bool = True,
+    num_workers: int | None = None,
+    progress: bool = False,
+    cache_dir: str | os.PathLike[str] | None = None,
+) -> tuple[Crystal, Records]:
+    """Load the crystals of a dataset in their standard cells, and their records.
+
+    The first load of a file reads its CIFs; later ones read the cache. A path is one of
+
+    - a folder with a file for each split: `train`, `val` and `test`, each .csv or .csv.gz
+      with a column `cif`, or .zip, .extxyz or a folder of .cif files;
+    - a single such file, a .cif, or a folder of .cif files: it has no splits, and "train" and
+      "all" both give the whole of it;
+    - a .npz that `save_packed` wrote, taken as it is; its column `split`, if there, selects.
+
+    Args:
+        name_or_path: "prototypes", the set that comes with the package, or a path; a path
+            with the name of a set is written "./prototypes".
+        split: "train", "val", "test", or "all" for the three together.
+        primitive: Whether to find the primitive cell.
+        niggli: Whether to Niggli-reduce the cell.
+        num_workers: Worker processes that read CIFs; one for each usable core when None, this
+            process when 0 or 1.
+        progress: Whether to show a progress bar on standard error when CIFs are read.
+        cache_dir: The cache folder; the default is in the module's docstring.
+
+    Returns:
+        The crystals [n], numpy-backed, and their records. Rows that could not be used are in
+        `records.rejected` with the reason.
+
+    Raises:
+        ValueError: If the name, the split or the kind of file is unknown, the split is
+            missing, or the file holds no crystal that can be used.
+
+    Example:
+        >>> crystals, records = miad_jax.load_dataset("prototypes", "train")
+        >>> len(crystals) == len(records.ids)
+        True
+    """
+    if split not in (*SPLITS, "all"):
+        raise ValueError(f"split is {split!r}; allowed: {', '.join(SPLITS)}, all")
+    path = _existing(name_or_path)
+    if suffix(path) == ".npz":
+        return _load_split(path, split)
+
+    sources = _sources(path, split)
+    fingerprint = _fingerprint(
+        sources, {"packing": _PACKING_VERSION, "primitive": primitive, "niggli": niggli}
+    )
+    root = Path(cache_dir) if cache_dir is not None else default_cache_dir()
+    cached = root / "datasets" / f"{fingerprint}-v{FORMAT_VERSION}.npz"
+    if cached.exists():
+        try:
+            return load_packed(cached)
+        except ValueError as error:
+            warnings.warn(f"{error}. It is now made again.", stacklevel=2)
+    crystals, records = pack(
+        chain.from_iterable(map(read_rows, sources)),
+        primitive=primitive,
+        niggli=niggli,
+        num_workers=num_workers,
+        progress=progress,
+    )
+    records = replace(records, fingerprint=fingerprint)
+    try:
+        save_packed(cached, crystals, records)
+    except OSError as error:
+        warnings.warn(
+            f"the packed dataset could not be kept ({error}), so the next load reads the CIFs "
+            f"again: set MIAD_JAX_CACHE to a folder that can be written",
+            stacklevel=2,
+        )
+    return crystals, records
+
+
+def available_splits(name_or_path: str | os.PathLike[str]) -> list[str]:
+    """The splits that a dataset has; ["train"] for one that is not divided.
+
+    Raises:
+        ValueError: If the name is unknown, or a packed file cannot be read.
+    """
+    path = _existing(name_or_path)
+    if suffix(path) == ".npz":
+        column = load_packed(path)[1].columns.get("split")
+        present = {0} if column is None else set(np.unique(column).astype(int).tolist())
+        return [split for i, split in enumerate(SPLITS) if i in present]
+    found = [split for split in SPLITS if path.is_dir() and split_file(path, split) is not None]
+    return found or ["train"]
+
+
+def _existing(name_or_path: str | os.PathLike[str]) -> Path:
+    """The path of a dataset."""
+    path = EMBEDDED.get(str(name_or_path), Path(name_or_path).expanduser())
+    if not path.exists():
+        raise ValueError(_unknown(name_or_path))
+    return path
+
+
+def _sources(path: Path, split: str) -> list[Path]:
+    """The files that hold a split, or all of them."""
+    found = {name: split_file(path, name) for name in SPLITS} if path.is_dir() else {}
+    present = {name: file for name, file in found.items() if file is not None}
+    if present:
+        if split != "all" and split not in present:
+            names = ", ".join(file.name for file in present.values())
+            raise ValueError(
+                f"{path} has no split {split!r}; found {names}: ask for {' or '.join(present)}, "
+                f"or add {split}.csv"
+            )
+        return list(present.values()) if split == "all" else [present[split]]
+    if split not in ("train", "all"):
+        raise ValueError(
+            f"{path} has no splits, so there is no {split!r}: ask for 'train' or 'all', which "
+            f"give the whole of it, or give a folder with train.csv, val.csv and test.csv"
+        )
+    return [path]
+
+
+def _load_split(path: Path, split: str) -> tuple[Crystal, Records]:
+    """A packed file, or the crystals of it that its column `split` gives to a split."""
+    crystals, records = load_packed(path)
+    records = replace(records, fingerprint=_fingerprint([path], {"split": split}))
+    if split == "all" or (split == "train" and "split" not in records.columns):
+        return crystals, records
+    indices = np.flatnonzero(records.columns.get("split", np.array([])) == SPLITS.index(split))
+    if not indices.size:
+        raise ValueError(f"{path} has no crystals in split {split!r}: ask for 'all'")
+    return crystals[indices], records.select(indices)
+
+
+def _fingerprint(sources: Sequence[Path], settings: Mapping[str, object]) -> str:
+    """SHA-256 of the settings and of every file that holds crystals, hexadecimal."""
+    digest = hashlib.sha256(repr(sorted(settings.items())).encode())
+    for source in sources:
+        files = cif_files(source) if source.is_dir() else [source]
+        for file in files:
+            named = suffix(file) if suffix(file) != ".cif" else file.name
+            name = file.relative_to(source).as_posix() if source.is_dir() else named
+            with file.open("rb") as opened:
+                content = hashlib.file_digest(opened, "sha256").hexdigest()
+            digest.update(f"\n{name} {content}".encode())
+    return digest.hexdigest()
+
+
+def _unknown(name: str | os.PathLike[str]) -> str:
+    """What to say of a name that is neither a dataset nor a path."""
+    hint = did_you_mean(str(name), EMBEDDED)
+    if (published := Path(name).name) in PUBLISHED:
+        hint = f" (`python -m miad_jax.download {published} --out={name}` fetches it)"
+    return (
+        f"no dataset and no path is called {os.fspath(name)!r}{hint}; allowed are "
+        f"{', '.join(map(repr, EMBEDDED))}, or the path of a folder with train.csv, val.csv and "
+        f"test.csv, of a folder of .cif files, or of a file that ends in "
+        f"{', '.join(READERS)} or .npz"
+    )

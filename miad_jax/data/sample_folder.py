@@ -1,0 +1,285 @@
+"""The folder that sampling writes: every batch on disk as soon as it is done, files at the end.
+
+    run.json            what identifies the run
+    batches/            one file a batch: crystals, rows and extras; the only state there is
+    cif/000123_NaCl.cif
+    samples.extxyz
+    samples.csv         a row for every sample, also for those that are no crystal
+    samples.npz         every sample as generated, mirage atoms included
+
+A batch is one file that is moved into place whole, so an interrupt loses at most the batch in
+the making, and a second call goes on after the last one. The other files are made from the
+batches, and made again when there are more.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int, Shaped
+
+from miad_jax.crystal import Crystal
+from miad_jax.data.formats import csv_text, extxyz_text, npz_bytes, plain_formula
+from miad_jax.data.structures import to_structures
+from miad_jax.mirage import reduce
+from miad_jax.storage.files import is_partial, write_atomically
+
+FORMAT = "miad_jax samples 1"
+_ARRAYS = ("lattice", "frac_coords", "atom_types", "mask")
+_RESERVED = frozenset({*_ARRAYS, "index", "rows"})
+_BATCH_NAME = re.compile(r"(\d+)-(\d+)\.npz")
+
+
+@dataclass(frozen=True)
+class Samples:
+    """All samples of a directory, in the order of their index.
+
+    Attributes:
+        index: The samples' numbers in the run.
+        crystals: As generated, mirage atoms included, numpy-backed; padding where batches had
+            crystals of different array sizes.
+        rows: A row each: `index`, `seed` (if the run has one), and what `write_batch` got.
+        extra: Integer arrays by name, -1 where a batch came without.
+    """
+
+    index: Int[np.ndarray, " num"]
+    crystals: Crystal
+    rows: list[dict[str, Any]]
+    extra: dict[str, Int[np.ndarray, "num ..."]]
+
+
+@dataclass(frozen=True)
+class SampleDirectory:
+    """The folder of one run; made by `SampleDirectory.open`.
+
+    Attributes:
+        path: The folder.
+        run: What identifies the run.
+    """
+
+    path: Path
+    run: Mapping[str, Any]
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], run: Mapping[str, Any]) -> SampleDirectory:
+        """Begin a run in a new or empty folder, or go on with the same run.
+
+        Args:
+            path: The folder; missing folders are made.
+            run: What the samples depend on (checkpoint, seed, settings), in values that JSON
+                knows. How many samples are asked for is not part of it: asking for more
+                continues the run.
+
+        Raises:
+            ValueError: If the folder holds another run, or files but no run.
+        """
+        path = Path(path)
+        run = json.loads(json.dumps(dict(run)))
+        if path.exists() and not path.is_dir():
+            raise ValueError(f"{path} is a file, not a folder: name a new folder for the samples")
+        record = path / "run.json"
+        if record.exists():
+            _check_same_run(record, run)
+        else:
+            if path.is_dir() and (
+                found := sorted(x.name for x in path.iterdir() if not is_partial(x))
+            ):
+                raise ValueError(
+                    f"{path} holds files ({', '.join(found[:3])}{', …' * (len(found) > 3)}) but no "
+                    "run.json, so it was not made by this program: name a new or an empty folder"
+                )
+            path.mkdir(parents=True, exist_ok=True)
+            content = json.dumps({"format": FORMAT, "run": run}, indent=2, ensure_ascii=False)
+            write_atomically(record, content + "\n")
+        for folder in (path, path / "batches", path / "cif"):
+            folder.mkdir(exist_ok=True)
+            for left_by_a_kill in filter(is_partial, list(folder.iterdir())):
+                left_by_a_kill.unlink(missing_ok=True)
+        return cls(path, run)
+
+    def done(self) -> set[int]:
+        """Indices of the samples that are on disk."""
+        return {index for first, last, _ in self._batches() for index in range(first, last + 1)}
+
+    def write_batch(
+        self,
+        first_index: int,
+        crystals: Crystal,
+        rows: Sequence[Mapping[str, Any]],
+        **extra: Shaped[np.ndarray, "num ..."],
+    ) -> None:
+        """Put a batch on disk, whole or not at all.
+
+        Args:
+            first_index: Number in the run of the batch's first sample; the others follow.
+            crystals: The batch as generated, mirage atoms included.
+            rows: A row each, as `describe` returns it; `reason` and `formula` are read here.
+            **extra: Integer arrays with a row each, for example `num_real_atoms` [num, steps].
+
+        Raises:
+            ValueError: If a sample is on disk already, the batch is empty, the lengths differ, or
+                an extra array has another name or type than allowed.
+        """
+        if not len(crystals):
+            raise ValueError("the batch is empty: write at least one crystal")
+        lengths = {"rows": len(rows), **{name: len(x) for name, x in extra.items()}}
+        for name, length in lengths.items():
+            if length != len(crystals):
+                raise ValueError(
+                    f"{len(crystals)} crystals, but {length} in {name!r}: give one for each crystal"
+                )
+        extra = {name: np.asarray(array) for name, array in extra.items()}
+        for name, array in extra.items():
+            if not np.issubdtype(array.dtype, np.integer):
+                raise ValueError(f"{name!r} is of type {array.dtype}: extra arrays hold integers")
+        if clash := sorted(_RESERVED.intersection(extra)):
+            raise ValueError(f"extra arrays cannot be named {', '.join(clash)}: rename them")
+        last_index = first_index + len(crystals) - 1
+        if twice := self.done().intersection(range(first_index, last_index + 1)):
+            raise ValueError(
+                f"{len(twice)} of the samples {first_index} to {last_index} are in {self.path} "
+                f"already, the first is {min(twice)}: generate only those that done() lacks"
+            )
+        arrays = {name: np.asarray(getattr(crystals, name)) for name in _ARRAYS}
+        arrays["rows"] = np.array([json.dumps(dict(row), ensure_ascii=False) for row in rows])
+        name = f"{first_index:06d}-{last_index:06d}.npz"
+        write_atomically(self.path / "batches" / name, npz_bytes(arrays | extra))
+
+    def read(self) -> Samples:
+        """Read all samples that are on disk, whatever batches they came in.
+
+        Raises:
+            ValueError: If there is none, or a batch cannot be read.
+        """
+        index: list[int] = []
+        rows: list[dict[str, Any]] = []
+        batches: list[dict[str, np.ndarray]] = []
+        head = {"seed": self.run["seed"]} if "seed" in self.run else {}
+        for first, last, path in self._batches():
+            arrays = _load(path, last + 1 - first)
+            new = np.arange(first, last + 1) >= (index[-1] + 1 if index else 0)
+            arrays = {name: array[new] for name, array in arrays.items()}
+            numbers = np.arange(first, last + 1)[new].tolist()
+            index += numbers
+            for i, row in zip(numbers, arrays.pop("rows"), strict=True):
+                rows.append({"index": i, **head, **json.loads(str(row))})
+            batches.append(arrays)
+        if not batches:
+            raise ValueError(f"{self.path} holds no samples yet: write a batch first")
+        extra = sorted({name for batch in batches for name in batch} - _RESERVED)
+        size = max(batch["mask"].shape[1] for batch in batches)
+        fields: list[Any] = [
+            np.concatenate([_pad(batch[name], name, size) for batch in batches]) for name in _ARRAYS
+        ]
+        return Samples(
+            index=np.array(index),
+            crystals=Crystal(*fields),
+            rows=rows,
+            extra={name: _join_extra(name, batches) for name in extra},
+        )
+
+    def finish(self) -> Samples:
+        """Make the files that people read from all samples on disk, and return the samples.
+
+        CIF files that exist are left as they are.
+        """
+        samples = self.read()
+        good = [i for i, row in enumerate(samples.rows) if not row["reason"]]
+        crystals = reduce(samples.crystals[good]) if good else []
+        rows = [samples.rows[i] for i in good]
+        for crystal, row in zip(crystals, rows, strict=True):
+            path = self.path / "cif" / f"{row['index']:06d}_{plain_formula(row['formula'])}.cif"
+            if not path.exists():
+                write_atomically(path, to_structures([crystal])[0].to(fmt="cif"))
+        write_atomically(self.path / "samples.extxyz", extxyz_text(crystals, rows))
+        write_atomically(self.path / "samples.csv", csv_text(samples.rows))
+        arrays = {name: getattr(samples.crystals, name) for name in _ARRAYS}
+        arrays |= {"index": samples.index, **samples.extra}
+        write_atomically(self.path / "samples.npz", npz_bytes(arrays))
+        return samples
+
+    def _batches(self) -> Iterator[tuple[int, int, Path]]:
+        """First and last index and file of every batch, in order."""
+        found = []
+        for path in (self.path / "batches").iterdir():
+            if match := _BATCH_NAME.fullmatch(path.name):
+                found.append((int(match[1]), int(match[2]), path))
+        return iter(sorted(found))
+
+
+def _check_same_run(record: Path, run: Mapping[str, Any]) -> None:
+    """Refuse the folder of another run, and say what differs."""
+    try:
+        content = json.loads(record.read_text(encoding="utf-8"))
+        if content["format"] != FORMAT:
+            raise ValueError(f"its format is {content['format']!r}, not {FORMAT!r}")
+        there = _flatten(content["run"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{record} is no record of a sampling run ({error}): name another folder"
+        ) from error
+    here, missing = _flatten(run), "(missing)"
+    differences = [
+        f"{name} is {there.get(name, missing)} there and {here.get(name, missing)} now"
+        for name in sorted({*there, *here})
+        if there.get(name, missing) != here.get(name, missing)
+    ]
+    if differences:
+        raise ValueError(
+            f"{record.parent} holds another run: {'; '.join(differences)}. Name another folder, or "
+            "repeat the settings that are there to go on with that run"
+        )
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted name."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            flat |= _flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def _load(path: Path, num: int) -> dict[str, np.ndarray]:
+    """Read a batch file; every array has `num` rows."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        if any(len(arrays[name]) != num for name in (*_ARRAYS, "rows")):
+            raise ValueError(f"it does not hold {num} samples")
+    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"{path} cannot be read ({error}): move it away, and the same command makes its "
+            "samples again"
+        ) from error
+    return arrays
+
+
+def _pad(array: np.ndarray, name: str, size: int) -> np.ndarray:
+    """Give the atoms of a batch `size` slots; new slots are padding."""
+    if name == "lattice":
+        return array
+    width = [(0, 0)] * array.ndim
+    width[1] = (0, size - array.shape[1])
+    return np.pad(array, width)
+
+
+def _join_extra(name: str, batches: Sequence[Mapping[str, np.ndarray]]) -> np.ndarray:
+    """One extra array over all batches; -1 for batches without it."""
+    known = next(batch[name] for batch in batches if name in batch)
+    return np.concatenate(
+        [
+            batch.get(name, np.full((len(batch["mask"]), *known.shape[1:]), -1, known.dtype))
+            for batch in batches
+        ]
+    )

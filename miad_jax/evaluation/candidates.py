@@ -1,0 +1,128 @@
+"""The crystals to be judged, from whatever holds them: nothing that was asked for is left out."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from miad_jax.crystal import Crystal
+from miad_jax.data import read_rows, stack, to_structures
+from miad_jax.data.packing import standardize_rows
+from miad_jax.data.sample_folder import SampleDirectory
+from miad_jax.data.standard import structure_arrays
+from miad_jax.evaluation.describe import COLUMNS, describe
+from miad_jax.mirage import reduce
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Samples as they came.
+
+    Attributes:
+        rows: A described row for each, with its `id`; `reason` says why one is no crystal.
+        structures: pymatgen Structures, None where there is no crystal.
+    """
+
+    rows: list[dict[str, Any]]
+    structures: list[Structure | None]
+
+
+def load_candidates(
+    source: str | os.PathLike[str] | Sequence[Structure | None],
+    *,
+    num_workers: int | None = None,
+    progress: bool = False,
+) -> Candidates:
+    """Read samples; what cannot be read becomes a row with a reason.
+
+    Args:
+        source: The folder that `python -m miad_jax.sample` wrote; a folder or zip of CIFs, an
+            extxyz, or a CSV with a column `cif`; or pymatgen Structures, None for a sample
+            that failed.
+        num_workers: Worker processes that read CIFs; one for each usable core when None.
+        progress: Whether to show a progress bar on standard error.
+
+    Raises:
+        ValueError: If the source holds no sample at all, or is of an unknown kind.
+        FileNotFoundError: If there is no such file.
+    """
+    if not isinstance(source, str | os.PathLike):
+        return _from_structures(list(source))
+    path = Path(source)
+    if (path / "run.json").is_file() and (path / "batches").is_dir():
+        return _from_sample_directory(path)
+    rows = list(read_rows(path))
+    arrays = standardize_rows(
+        rows, primitive=False, niggli=False, num_workers=num_workers, progress=progress
+    )
+    crystals = [x if isinstance(x, str) else stack([x])[0] for x in arrays]
+    return _described([row.id for row in rows], crystals)
+
+
+def _from_structures(structures: Sequence[Structure | None]) -> Candidates:
+    if not structures:
+        raise ValueError("there is no sample to judge: the list is empty")
+    crystals: list[Crystal | str] = []
+    for structure in structures:
+        try:
+            crystals.append(
+                "no crystal was given"
+                if structure is None
+                else stack([structure_arrays(structure)])[0]
+            )
+        except ValueError as error:
+            crystals.append(str(error))
+    return _described([str(i) for i in range(len(structures))], crystals)
+
+
+def _from_sample_directory(path: Path) -> Candidates:
+    run = json.loads((path / "run.json").read_text(encoding="utf-8"))["run"]
+    samples = SampleDirectory(path, run).read()
+    crystals: list[Crystal | str] = [str(row["reason"]) for row in samples.rows]
+    good = [i for i, row in enumerate(samples.rows) if not row["reason"]]
+    if good:
+        for i, crystal in zip(good, reduce(samples.crystals[np.array(good)]), strict=True):
+            crystals[i] = crystal
+    return _described([str(i) for i in samples.index], crystals)
+
+
+def _described(ids: Sequence[str], crystals: Sequence[Crystal | str]) -> Candidates:
+    """Rows and structures; a text in place of a crystal is the reason why there is none.
+
+    An id that comes again gets a number behind it, so that every sample can be named.
+    """
+    rows: list[dict[str, Any]] = []
+    structures: list[Structure | None] = []
+    for name, crystal in zip(_distinct(ids), crystals, strict=True):
+        structure = None
+        if isinstance(crystal, str):
+            row = dict.fromkeys(COLUMNS) | {"valid_structure": False, "reason": crystal}
+        else:
+            row = describe(crystal, infused=False)
+            if not row["reason"]:
+                structure = to_structures([crystal])[0]
+        rows.append({"id": name, **row})
+        structures.append(structure)
+    return Candidates(rows, structures)
+
+
+def _distinct(ids: Sequence[str]) -> list[str]:
+    """The ids, those that were there before with " (2)", " (3)", … behind them."""
+    taken, found = set(ids), []
+    seen: set[str] = set()
+    for name in ids:
+        new, number = name, 2
+        while new in seen or (new != name and new in taken):
+            new, number = f"{name} ({number})", number + 1
+        seen.add(new)
+        found.append(new)
+    return found

@@ -1,0 +1,1 @@
+"""How well samples cover a reference set."""

@@ -1,0 +1,1 @@
+"""What evaluating found, as text, tables, pictures and a page."""

@@ -1,0 +1,158 @@
+"""What judging found, as text for the terminal and as files.
+
+report.json     the tables: values, 95 % intervals, counts, definitions; and the settings
+crystals.csv    a row for every sample, with every outcome and reason
+relaxed.extxyz  the relaxed crystals, if there are any
+report.html     one page with tables and figures that opens offline
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import re
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from miad_jax.data.formats import csv_text
+from miad_jax.evaluation.describe import COLUMNS
+from miad_jax.evaluation.report.page import html_page, shown
+from miad_jax.evaluation.results import OUTCOMES, Judgement
+from miad_jax.evaluation.statistics import Quantity, Rate
+from miad_jax.storage.files import write_atomically
+
+if TYPE_CHECKING:
+    from ase import Atoms
+    from pymatgen.core import Structure
+
+FORMAT = "miad_jax report 1"
+MAX_LINE_LENGTH = 100
+
+
+def tables_text(judgement: Judgement) -> str:
+    """The tables in aligned columns, and below them the definitions as footnotes."""
+    entries = [entry for table in judgement.tables.values() for entry in table]
+    definitions = list(dict.fromkeys(entry.definition for entry in entries))
+    cells = [(f"{x.name} [{definitions.index(x.definition) + 1}]", *shown(x)) for x in entries]
+    widths = [max((len(row[i]) for row in cells), default=0) for i in range(4)]
+    aligned = iter(
+        f"  {name:<{widths[0]}}  {value:>{widths[1]}}  {interval:>{widths[2]}}  {of:>{widths[3]}}"
+        for name, value, interval, of in cells
+    )
+    lines: list[str] = []
+    for title, table in judgement.tables.items():
+        lines += [title, *(next(aligned).rstrip() for _ in table), ""]
+    if definitions:
+        lines.append("Definitions; ranges in brackets are 95 % intervals")
+    for number, definition in enumerate(definitions, 1):
+        mark = f"  [{number}] "
+        lines += textwrap.wrap(
+            definition, MAX_LINE_LENGTH, initial_indent=mark, subsequent_indent=" " * len(mark)
+        )
+    return "\n".join(lines)
+
+
+def write_report(directory: Path, judgement: Judgement) -> None:
+    """Write the report's files, each whole or not at all; report.json comes last.
+
+    Args:
+        directory: An existing folder. Earlier files of these names are replaced.
+        judgement: What was found.
+    """
+    empty = dict.fromkeys(("id", *COLUMNS, *OUTCOMES))
+    rows = [{**empty, **row} for row in judgement.rows]
+    judgement = replace(judgement, rows=rows)
+    _write(directory / "crystals.csv", csv_text(rows) if rows else ",".join(empty) + "\n")
+    if any(structure is not None for structure in judgement.relaxed):
+        _write(directory / "relaxed.extxyz", _relaxed_text(judgement))
+    else:
+        (directory / "relaxed.extxyz").unlink(missing_ok=True)  # of an earlier report
+    _write(directory / "report.html", html_page(judgement))
+    _write(directory / "report.json", _report_text(judgement))
+
+
+def _write(path: Path, text: str) -> None:
+    """Write text as UTF-8; what is no character, as in some file names, is spelt out."""
+    write_atomically(path, text.encode(errors="backslashreplace"))
+
+
+def _report_text(judgement: Judgement) -> str:
+    """The content of report.json; numbers that are not finite become null."""
+    content = {
+        "format": FORMAT,
+        "num_samples": len(judgement.rows),
+        "tables": [
+            {"title": title, "entries": [_entry(entry) for entry in table]}
+            for title, table in judgement.tables.items()
+        ],
+        "columns": OUTCOMES,
+        "settings": judgement.settings,
+    }
+    return json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _entry(entry: Rate | Quantity) -> dict[str, Any]:
+    """A line of a table, with the same keys for shares and quantities."""
+    return {
+        "name": entry.name,
+        "value": entry.value,
+        "interval_95": entry.interval,
+        "count": entry.count if isinstance(entry, Rate) else None,
+        "total": entry.total if isinstance(entry, Rate) else None,
+        "unit": "share" if isinstance(entry, Rate) else entry.unit,
+        "definition": entry.definition,
+    }
+
+
+def _plain(value: Any) -> Any:
+    """The same in values that JSON knows; what it does not know becomes text."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return _plain(value.tolist())
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if isinstance(value, str | int | float | None) else str(value)
+
+
+def _relaxed_text(judgement: Judgement) -> str:
+    """The relaxed crystals as extxyz."""
+    from ase.io import write
+
+    pairs = zip(judgement.relaxed, judgement.rows, strict=True)
+    frames = [_frame(structure, row) for structure, row in pairs if structure is not None]
+    buffer = io.StringIO()
+    write(buffer, frames, format="extxyz")
+    return buffer.getvalue()
+
+
+def _frame(structure: Structure, row: Mapping[str, Any]) -> Atoms:
+    """A relaxed crystal with `id`, `energy` (of the cell, in eV) and `e_above_hull` (eV/atom).
+
+    ASE reads the energy back as that of a calculator. An id of several lines becomes one line.
+    """
+    from ase import Atoms
+
+    energy = row["energy_ev_per_atom"]
+    info = {
+        # ASE reads a backslash as the beginning of an escape, but writes it as it is.
+        "id": re.sub(r"\s+", " ", str(row["id"])).replace("\\", "\\\\"),
+        "energy": None if energy is None else energy * len(structure),
+        "e_above_hull": row["e_above_hull_ev_per_atom"],
+        "relaxation": row["relaxation"],
+    }
+    return Atoms(
+        numbers=[site.specie.Z for site in structure],
+        positions=structure.cart_coords,
+        cell=structure.lattice.matrix,
+        pbc=True,
+        info={name: value for name, value in info.items() if value is not None},
+    )

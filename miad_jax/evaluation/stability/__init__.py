@@ -1,0 +1,1 @@
+"""Relaxation, energies, and the hull they are measured against."""

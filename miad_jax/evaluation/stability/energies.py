@@ -1,0 +1,195 @@
+"""Energies above a hull of relaxed samples, whatever potential and hull they come from."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from miad_jax.evaluation.reference import Reference
+from miad_jax.evaluation.stability.corrections import (
+    ElementalEnergies,
+    choose_for_fit,
+    corrected_energy_per_atom,
+    fit_elemental_energies,
+)
+from miad_jax.evaluation.stability.dft import DftEnergy
+from miad_jax.evaluation.stability.hull import Hull
+from miad_jax.evaluation.stability.potential import CHGNET
+from miad_jax.evaluation.stability.relax import Relaxation, relax
+from miad_jax.storage.cache import default_cache_dir
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+
+def elemental_energies(
+    reference: Reference, calculator: str, *, num_workers: int | None, progress: bool
+) -> ElementalEnergies:
+    """Fit a potential's elemental energies to a data set's formation energies, once; cached.
+
+    Some thirty crystals of each element are enough, and get an energy as they are.
+
+    Raises:
+        ValueError: If the data set has no formation energies, or the potential gave no energy.
+    """
+    formation = reference.required_formation_energies()
+    identity = f"{_version(calculator)} {reference.fingerprint}"
+    name = hashlib.sha256(identity.encode()).hexdigest()[:16]
+    folder = default_cache_dir() / "elemental_energies" / name
+    file = folder.with_suffix(".json")
+    if file.exists():
+        return ElementalEnergies.load(file)
+    compositions = reference.compositions()
+    known = np.flatnonzero(np.isfinite(formation)).tolist()
+    chosen = [known[i] for i in choose_for_fit([compositions[i] for i in known])]
+    structures = reference.structures(chosen)
+    found = relax(
+        structures,
+        folder,
+        ids=[str(i) for i in chosen],
+        calculator=calculator,
+        max_steps=0,
+        num_workers=num_workers,
+        progress=progress,
+    )
+    totals = [total_energy_ev_per_atom(r) for r in found]
+    good = [
+        (compositions[i], total, formation[i])
+        for i, total in zip(chosen, totals, strict=True)
+        if isinstance(total, float)
+    ]
+    if not good:
+        raise ValueError(
+            f"{calculator} gave no energy of any crystal of {reference.name}; the first: "
+            f"{totals[0]}"
+        )
+    fit = fit_elemental_energies(*(list(column) for column in zip(*good, strict=True)))
+    if not any(relaxation.lost for relaxation in found):
+        fit.save(file)
+    return fit
+
+
+def _version(calculator: str) -> str:
+    """What a potential's energies depend on: CHGNet's version, or the content of a module."""
+    module = calculator.partition(":")[0]
+    if calculator == CHGNET:
+        return f"{calculator} {version(module)}"
+    try:
+        found = importlib.util.find_spec(module)
+    except (ImportError, ValueError):  # `relax` says what is wrong with it
+        found = None
+    content = b"" if found is None or not found.origin else Path(found.origin).read_bytes()
+    return f"{calculator} {hashlib.sha256(content).hexdigest()}"
+
+
+def total_energy_ev_per_atom(relaxation: Relaxation) -> float | str:
+    """A corrected total energy, or the reason why there is none."""
+    if relaxation.energy_ev_per_atom is None or relaxation.structure is None:
+        return relaxation.reason
+    if relaxation.energy_is_corrected:
+        return relaxation.energy_ev_per_atom
+    return corrected_energy_per_atom(relaxation.structure, relaxation.energy_ev_per_atom)
+
+
+def e_above_hull(
+    structure: Structure, total: float | str, hull: Hull, elemental: ElementalEnergies | None
+) -> float | str:
+    """Energy above the hull in eV/atom, or the reason why there is none.
+
+    Args:
+        structure: What the energy is of.
+        total: Its corrected total energy in eV/atom, or why there is none.
+        hull: The hull.
+        elemental: Elemental energies, for a hull of formation energies.
+    """
+    if isinstance(total, str):
+        return total
+    energy: float | str = total
+    if hull.scale == "formation":
+        if elemental is None:
+            return "the hull is one of formation energies, and no elemental energies were fitted"
+        energy = elemental.formation_energy_ev_per_atom(structure.composition, total)
+    if isinstance(energy, str):
+        return energy
+    return hull.e_above_hull_ev_per_atom(structure.composition, energy)
+
+
+def dft_columns(
+    structures: Sequence[Structure | None],
+    ids: Sequence[str],
+    energies: Mapping[str, DftEnergy],
+    hull: Hull,
+) -> list[dict[str, Any]]:
+    """What the rows get from a table of DFT energies, corrected as the Materials Project's.
+
+    Args:
+        structures: The crystals that were handed off; None where there is none.
+        ids: Their names.
+        energies: Total energies by name, uncorrected.
+        hull: A hull of total energies.
+
+    Raises:
+        ValueError: If the hull is one of formation energies, or an id is none of the samples.
+    """
+    if hull.scale != "total":
+        raise ValueError(
+            "DFT energies need a hull of computed entries: give --hull, a JSON of them"
+        )
+    if unknown := sorted(set(energies) - set(ids)):
+        raise ValueError(
+            f"the DFT energies name {unknown[0]!r}, which is no sample: give the table of the "
+            "inputs that were made from these samples"
+        )
+    found = []
+    for structure, name in zip(structures, ids, strict=True):
+        total = above = None
+        reason = ""
+        if name in energies and structure is None:
+            reason = "the sample has no relaxed structure"
+        elif name in energies and structure is not None:
+            dft = energies[name]
+            total = corrected_energy_per_atom(
+                structure,
+                dft.energy_ev / len(structure),
+                hubbards=dft.hubbards,
+                potcar_symbols=dft.potcar_symbols,
+            )
+            above = e_above_hull(structure, total, hull, None)
+            reason = above if isinstance(above, str) else ""
+        found.append(
+            {
+                "dft_energy_ev_per_atom": total if isinstance(total, float) else None,
+                "dft_e_above_hull_ev_per_atom": above if isinstance(above, float) else None,
+                "dft_reason": reason,
+            }
+        )
+    return found
+
+
+def energy_columns(
+    relaxations: Sequence[Relaxation], hull: Hull, elemental: ElementalEnergies | None
+) -> list[dict[str, Any]]:
+    """What the row of each relaxed sample gets: outcome, energy, distance to the hull, reasons."""
+    found = []
+    for relaxation in relaxations:
+        total = total_energy_ev_per_atom(relaxation)
+        above: float | str | None = None
+        if relaxation.structure is not None:
+            above = e_above_hull(relaxation.structure, total, hull, elemental)
+        found.append(
+            {
+                "relaxation": relaxation.status,
+                "relaxation_steps": relaxation.steps,
+                "relaxation_reason": relaxation.reason,
+                "energy_ev_per_atom": total if isinstance(total, float) else None,
+                "e_above_hull_ev_per_atom": above if isinstance(above, float) else None,
+                "hull_reason": above if isinstance(above, str) else "",
+            }
+        )
+    return found

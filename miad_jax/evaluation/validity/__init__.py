@@ -1,0 +1,1 @@
+"""Whether a crystal could be one: its structure and its composition."""

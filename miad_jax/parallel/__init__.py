@@ -1,0 +1,1 @@
+"""Work outside JAX: worker processes, and what is said while it goes on."""

@@ -1,0 +1,1 @@
+"""Figures of crystals and of sets of them."""

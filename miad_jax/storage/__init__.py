@@ -1,0 +1,1 @@
+"""Files that appear whole or not at all, the cache folder, and what identifies a run."""

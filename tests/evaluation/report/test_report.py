@@ -1,0 +1,388 @@
+import csv
+import json
+import warnings
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from ase.io import read
+from matplotlib.figure import Figure
+from pymatgen.core import Element, Lattice, Structure
+
+from miad_jax.data.structures import from_structures
+from miad_jax.evaluation.describe import COLUMNS, NOT_FINITE, describe
+from miad_jax.evaluation.report.files import FORMAT, tables_text, write_report
+from miad_jax.evaluation.report.page import NUM_BEST, html_page
+from miad_jax.evaluation.report.pictures import plot_energies, plot_spacegroups
+from miad_jax.evaluation.results import OUTCOMES, Judgement
+from miad_jax.evaluation.statistics import Quantity, Rate
+from miad_jax.plots.periodic_table import PLACES, plot_periodic_table
+
+HOSTILE = '<script>alert("&")</script>\n\\o/ \udcff'
+NAMES = ("report.json", "crystals.csv", "relaxed.extxyz", "report.html")
+
+
+def prototypes():
+    """NaCl, CsCl, Si, perovskites, rutile and a triclinic cell."""
+    yield from (
+        Structure.from_spacegroup("Fm-3m", Lattice.cubic(a), [x, y], [[0, 0, 0], [0.5] * 3])
+        for x, y, a in (("Na", "Cl", 5.64), ("Mg", "O", 4.21), ("Li", "F", 4.03))
+    )
+    for x, y, a in (("Cs", "Cl", 4.12), ("Ni", "Al", 2.88), ("Fe", "Rh", 2.99)):
+        yield Structure(Lattice.cubic(a), [x, y], [[0, 0, 0], [0.5] * 3])
+    yield Structure.from_spacegroup("Fd-3m", Lattice.cubic(5.43), ["Si"], [[0, 0, 0]])
+    for x, y, a in (("Sr", "Ti", 3.9), ("Ba", "Zr", 4.19), ("La", "Co", 3.83), ("K", "Ta", 3.99)):
+        sites = [[0, 0, 0], [0.5] * 3, [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]]
+        yield Structure(Lattice.cubic(a), [x, y, "O", "O", "O"], sites)
+    for x, a, c in (("Ti", 4.59, 2.96), ("Sn", 4.74, 3.19)):
+        sites = [[0, 0, 0], [0.305, 0.305, 0]]
+        yield Structure.from_spacegroup("P4_2/mnm", Lattice.tetragonal(a, c), [x, "O"], sites)
+    low = Lattice.from_parameters(4.1, 5.3, 6.2, 81, 97, 104)
+    yield Structure(low, ["Ca", "Mo", "S"], [[0.1, 0.2, 0.3], [0.5, 0.6, 0.1], [0.8, 0.1, 0.7]])
+
+
+def samples():
+    """Thirty samples: every prototype twice, one overlap, one that is no crystal."""
+    rng = np.random.default_rng(1)
+    good = list(prototypes())
+    jittered = [x.copy() for x in good]
+    for structure in jittered:
+        structure.perturb(0.02)
+    overlap = Structure(Lattice.cubic(4), ["Fe", "Fe", "O"], [[0, 0, 0], [0.05, 0, 0], [0.5] * 3])
+    structures = [*good, *jittered, overlap, None]
+    rows = []
+    for i, structure in enumerate(structures):
+        if structure is None:
+            row = dict.fromkeys(COLUMNS) | {"reason": NOT_FINITE, "valid_structure": False}
+        else:
+            row = describe(from_structures(structure)[0])
+        valid = i < 28
+        energy = float(np.round(rng.normal(0.03, 0.08), 3)) if valid else None
+        mixed = valid and len(set(structure.composition)) > 1
+        fine = i < 14 and i % 5 > 0 and mixed
+        row |= dict.fromkeys(OUTCOMES) | {
+            "id": HOSTILE if i == 3 else f"gen/{i:03d}",
+            "valid_composition": valid and i % 7 > 0,
+            "unique": i < 14,
+            "novel": i % 5 > 0,
+            "duplicate_of": None if i < 14 or not valid else f"gen/{i - 14:03d}",
+            "relaxation": "converged" if valid else None,
+            "energy_ev_per_atom": -4.25 - i if valid else None,
+            "e_above_hull_ev_per_atom": energy,
+            "hull_reason": None if valid else "no relaxed crystal",
+            "sun": fine and energy < 0 if valid else None,
+            "msun": fine and energy < 0.1 if valid else None,
+        }
+        rows.append(row)
+    return rows, structures
+
+
+@pytest.fixture(scope="module")
+def judgement():
+    np.random.seed(0)  # pymatgen's perturb draws from the global generator
+    rows, structures = samples()
+    stable = [row for row in rows if row["sun"]]
+    tables = {
+        "Validity": [
+            Rate("valid structures", 28, 30, "Smallest distance at least 0.5 Å; of all samples."),
+            Rate("valid & charge-neutral", 24, 30, "SMACT <14>; of all samples."),
+            Rate("of many", 1234, 5000, "Of a larger set."),
+        ],
+        "Distances": [
+            Quantity(
+                "density",
+                0.12345,
+                (0.10125, 0.19984),
+                "g/cm³",
+                "Wasserstein distance of densities.",
+            ),
+            Quantity("samples", 12345.0, None, "", "How many came in."),
+            Quantity("few", 2.5, (np.nan, np.inf), "", "Of too few to draw from."),
+            Quantity("AMSD", None, None, "", "Needs fingerprints, which are not there."),
+        ],
+        "S.U.N.": [
+            Rate("S.U.N.", len(stable), 30, "Stable, unique, novel; of all samples."),
+            Rate("U&N among the stable", 0, 0, "Of the stable samples."),
+        ],
+    }
+    return Judgement(
+        rows=rows,
+        tables=tables,
+        structures=structures,
+        relaxed=[x if i < 28 else None for i, x in enumerate(structures)],
+        reference_histogram=np.array([0, 2, 30, 10, 20, 25, 12, 4, 18, 3, 6, 0, 8]),
+        settings={"reference": "mp_20 <train>", "potential": {"name": "CHGNet", "fmax": 0.1}},
+    )
+
+
+EMPTY = Judgement([], {}, [], [], np.zeros(0, int))
+
+
+@pytest.fixture(scope="module")
+def directory(judgement, tmp_path_factory):
+    path = tmp_path_factory.mktemp("report")
+    write_report(path, judgement)
+    return path
+
+
+class Page(HTMLParser):
+    """Elements with their attributes, and all text; complains where tags do not match."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.elements, self.words = [], [], []
+        self.feed(text)
+        self.close()
+        assert not self.open, f"never closed: {self.open}"
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in ("meta", "img", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag, f"</{tag}> in line {self.getpos()[0]}"
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.words).split())
+
+    def of(self, tag):
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+def test_files(directory):
+    assert sorted(x.name for x in directory.iterdir()) == sorted(NAMES)
+
+
+def test_json_holds_every_number(directory, judgement):
+    content = json.loads((directory / "report.json").read_text(encoding="utf-8"))
+    assert content["format"] == FORMAT
+    assert content["num_samples"] == 30
+    assert content["settings"] == judgement.settings
+    assert [table["title"] for table in content["tables"]] == list(judgement.tables)
+    for written, table in zip(content["tables"], judgement.tables.values(), strict=True):
+        for line, entry in zip(written["entries"], table, strict=True):
+            assert line["name"] == entry.name
+            assert line["definition"] == entry.definition
+            assert line["value"] == entry.value
+            expected = entry.interval and [x if np.isfinite(x) else None for x in entry.interval]
+            assert line["interval_95"] == expected
+            assert line["count"] == getattr(entry, "count", None)
+            assert line["total"] == getattr(entry, "total", None)
+            assert line["unit"] == getattr(entry, "unit", "share")
+
+
+def test_settings_of_any_kind_are_written(tmp_path):
+    settings = {"path": tmp_path, "nan": np.nan, "array": np.arange(2), "yes": True, "set": (1, {})}
+    write_report(tmp_path, Judgement([], {}, [], [], np.zeros(3), settings))
+    written = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["settings"]
+    expected = {"path": str(tmp_path), "nan": None, "array": [0, 1], "yes": True, "set": [1, {}]}
+    assert written == expected
+
+
+def test_csv_has_every_outcome(directory, judgement):
+    with (directory / "crystals.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == list(dict.fromkeys(["id", *COLUMNS, *OUTCOMES]))
+    assert len(rows) == 30
+    for written, row in zip(rows, judgement.rows, strict=True):
+        for name in ("unique", "novel", "sun", "reason", "formula"):
+            assert written[name] == ("" if row[name] is None else str(row[name]))
+        if row["e_above_hull_ev_per_atom"] is not None:
+            energy = float(written["e_above_hull_ev_per_atom"])
+            assert energy == pytest.approx(row["e_above_hull_ev_per_atom"])
+    assert rows[3]["id"] == HOSTILE.replace("\udcff", r"\udcff")
+
+
+def test_relaxed_crystals_read_back(directory, judgement):
+    frames = read(directory / "relaxed.extxyz", ":")
+    relaxed = [x for x in judgement.relaxed if x is not None]
+    assert len(frames) == len(relaxed) == 28
+    for atoms, structure, row in zip(frames, relaxed, judgement.rows, strict=False):
+        assert atoms.get_atomic_numbers().tolist() == [x.Z for x in structure.species]
+        np.testing.assert_allclose(atoms.positions, structure.cart_coords, atol=1e-7)
+        np.testing.assert_allclose(atoms.cell, structure.lattice.matrix, atol=1e-7)
+        assert atoms.pbc.all()
+        energy = row["energy_ev_per_atom"] * len(structure)
+        assert atoms.get_potential_energy() == pytest.approx(energy)
+        assert atoms.info["e_above_hull"] == row["e_above_hull_ev_per_atom"]
+        assert atoms.info["relaxation"] == "converged"
+    assert frames[4].info["id"] == "gen/004"
+    assert frames[3].info["id"] == HOSTILE.replace("\n", " ").replace("\udcff", "udcff")
+
+
+def test_terminal_tables(judgement):
+    lines = tables_text(judgement).splitlines()
+    assert lines[0] == "Validity"
+    shares = lines[1:4]
+    assert "93.3 %" in shares[0]
+    assert "[78.7, 98.2]" in shares[0]
+    assert "28 of 30" in shares[0]
+    assert "24.68 %" in shares[2]
+    assert len({line.index("%") for line in shares}) == 1
+    assert len({len(line) for line in shares}) == 1
+    text = "\n".join(lines)
+    for part in (
+        "2.500\n",
+        "0.1235  ",
+        "[0.1013, 0.1998]",
+        "g/cm³",
+        "12345",
+        "not known",
+        "0 of 0",
+    ):
+        assert part in text
+    notes = text[text.index("Definitions") :]
+    for table in judgement.tables.values():
+        for entry in table:
+            assert entry.definition in notes
+    assert max(map(len, lines)) <= 100
+
+
+def test_definitions_that_are_shared_come_once():
+    pair = [Rate("one", 1, 2, "The same."), Rate("two", 2, 2, "The same.")]
+    text = tables_text(Judgement([], {"T": pair}, [], [], np.zeros(0)))
+    assert text.count("The same.") == 1
+    assert text.count("[1]") == 3
+
+
+def test_page(directory, judgement):
+    page = Page((directory / "report.html").read_text(encoding="utf-8"))
+    for table in judgement.tables.values():
+        for entry in table:
+            assert entry.name in page.text
+            assert entry.definition in page.text
+    for words in ("93.3 %", "[78.7, 98.2]", "28 of 30", "not known", "mp_20 <train>", "CHGNet"):
+        assert words in page.text
+    num_sun = sum(bool(row["sun"]) for row in judgement.rows)
+    assert num_sun > 1
+    assert f"The figures show the {num_sun} S.U.N. crystals" in page.text
+    images = page.of("img")
+    good = [
+        row["sun"] or (row["valid_composition"] and row["unique"] and row["novel"])
+        for row in judgement.rows
+    ]
+    assert len(images) == 4 + min(sum(good), NUM_BEST) + 1
+    assert all(image["src"].startswith("data:image/png;base64,iVBOR") for image in images)
+    assert all(image["alt"].strip() for image in images)
+    assert NOT_FINITE in page.text
+
+
+def test_page_loads_and_runs_nothing(directory):
+    text = (directory / "report.html").read_text(encoding="utf-8")
+    page = Page(text)
+    assert "alert" in page.text
+    assert not page.of("script")
+    assert not page.of("link")
+    assert "<script" not in text
+    assert all(name != "href" for _, attributes in page.elements for name in attributes)
+    policies = [x for x in page.of("meta") if x.get("http-equiv") == "Content-Security-Policy"]
+    assert policies[0]["content"].startswith("default-src 'none'")
+
+
+def test_the_best_come_first(judgement):
+    text = Page(html_page(judgement)).text
+    best = text[text.index("The best crystals") : text.index("The worst crystals")]
+    sun = sorted(
+        (row for row in judgement.rows if row["sun"]), key=lambda x: x["e_above_hull_ev_per_atom"]
+    )
+    places = [best.index(" ".join(row["id"].split()).replace("\udcff", "")) for row in sun]
+    assert places == sorted(places)
+    worst = text[text.index("The worst crystals") :]
+    assert "gen/028" in worst
+    assert "atoms 0.20 Å apart" in worst
+
+
+def test_without_relaxation(judgement, tmp_path):
+    unknown = dict.fromkeys(("e_above_hull_ev_per_atom", "energy_ev_per_atom", "sun", "msun"))
+    rows = [{**row, **unknown} for row in judgement.rows[:9]]
+    part = Judgement(
+        rows, judgement.tables, judgement.structures[:9], [None] * 9, judgement.reference_histogram
+    )
+    write_report(tmp_path, part)
+    assert not (tmp_path / "relaxed.extxyz").exists()
+    text = Page((tmp_path / "report.html").read_text(encoding="utf-8")).text
+    valid = sum(bool(row["valid_composition"]) for row in rows)
+    assert f"the figures show all {valid} valid crystals" in text
+    assert "No energy above the hull is known" in text
+
+
+@pytest.mark.parametrize("which", ["none", "no crystal", "overlap", "none stable"])
+def test_little_to_show_is_a_report(judgement, tmp_path, which):
+    chosen = {"none": [], "no crystal": [29], "overlap": [28], "none stable": [0, 1]}[which]
+    rows = [{**judgement.rows[i], "sun": False} for i in chosen]
+    structures = [judgement.structures[i] for i in chosen]
+    part = Judgement(rows, {}, structures, [None] * len(rows), np.zeros(0, int))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        write_report(tmp_path, part)
+    page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert f"Report on {len(rows)} generated samples" in page.text
+    with (tmp_path / "crystals.csv").open(encoding="utf-8", newline="") as file:
+        table = csv.DictReader(file)
+        assert len(list(table)) == len(rows)
+        assert set(table.fieldnames) == {"id", *COLUMNS, *OUTCOMES}
+    assert tables_text(part) == ""
+
+
+def test_a_crystal_that_cannot_be_drawn_is_said(judgement):
+    heavy = Structure(Lattice.cubic(5), ["Lr"], [[0, 0, 0]])
+    part = Judgement(judgement.rows[1:2], {}, [heavy], [None], np.zeros(0))
+    assert "not drawn: has atomic numbers [103]" in Page(html_page(part)).text
+
+
+def test_the_report_is_the_same_every_time(directory, judgement, tmp_path):
+    write_report(tmp_path, judgement)
+    for name in NAMES:
+        assert (tmp_path / name).read_bytes() == (directory / name).read_bytes()
+
+
+def test_periodic_table_has_every_element_at_its_place():
+    assert set(PLACES) == {Element.from_Z(z).symbol for z in range(1, 119)}
+    assert len(set(PLACES.values())) == 118
+    for symbol, (column, row) in PLACES.items():
+        element = Element(symbol)
+        if element.is_lanthanoid or element.is_actinoid:
+            first = 57 if element.is_lanthanoid else 89
+            assert (column, row) == (2 + element.Z - first, 8 + element.is_actinoid)
+        else:
+            assert (column, row) == (element.group - 1, element.row - 1)
+
+
+def test_periodic_table_shows_counts():
+    axes = Figure().add_subplot()
+    plot_periodic_table(axes, {"O": 412, "Fe": 31, "U": 12_345})
+    texts = [text.get_text() for text in axes.texts]
+    assert {"412", "31", "12k", "He"} < set(texts)
+    assert len(axes.patches) == 118
+    colours = {patch.get_facecolor() for patch in axes.patches}
+    assert len(colours) == 4
+
+
+def test_periodic_table_refuses_what_is_no_element():
+    with pytest.raises(ValueError, match="'Xx' is no element"):
+        plot_periodic_table(Figure().add_subplot(), {"Xx": 1})
+
+
+def test_energies_are_counted_strictly():
+    axes = Figure().add_subplot()
+    plot_energies(axes, [-0.001, 0.0, 0.0999, 0.1, 7.0])
+    parts = [[bar.get_height() for bar in container] for container in axes.containers]
+    assert [sum(part) for part in parts] == [1, 2, 1]
+    assert [text.get_text() for text in axes.texts] == ["1 beyond the axis"]
+
+
+def test_spacegroups_at_both_tolerances():
+    names = ("spacegroup_number_0.1", "spacegroup_0.1", "spacegroup_number_0.01", "spacegroup_0.01")
+    found = [(221, "Pm-3m", 221, "Pm-3m"), (221, "Pm-3m", 1, "P1"), (None, None, None, None)]
+    axes = Figure().add_subplot()
+    plot_spacegroups(axes, [dict(zip(names, values, strict=True)) for values in found])
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert labels == [r"Pm$\bar{3}$m  221", "none found"]
+    coarse, fine = ([bar.get_width() for bar in x] for x in axes.containers)
+    assert coarse == pytest.approx([200 / 3, 100 / 3])
+    assert fine == pytest.approx([100 / 3, 100 / 3])

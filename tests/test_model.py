@@ -1,0 +1,54 @@
+"""The weights that come with the package."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+import miad_jax
+from miad_jax.commands.train import load_initial
+from miad_jax.config import network_from
+from miad_jax.model import DEFAULT, WEIGHTS, load_model
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_they_say_what_they_are_and_are_small(name):
+    path = WEIGHTS[name]
+    assert path.stat().st_size < 30_000_000
+    with np.load(path, allow_pickle=False) as file:
+        meta = json.loads(str(file["meta"]))
+    assert meta["version"]
+    assert "CC BY 4.0" in meta["about"]["licence of the data"]
+    assert "/" not in meta["config"]["data"]["path"]
+    assert (path.parent / "MODEL_CARD.md").exists()
+    model = load_model(name)
+    assert model.config.infusion.enabled == ("diffcsp" not in name)
+    started_from = model.init_from
+    assert started_from is not None
+    assert started_from["step"] > 0
+
+
+def test_they_sample_finite_crystals_of_real_elements():
+    _, denoise, config = miad_jax.load_pretrained()
+    diffusion = miad_jax.make_diffusion(config.diffusion.num_steps, num_kept=30)
+    num_atoms = config.infusion.num_atoms
+    crystals = miad_jax.sample(diffusion, denoise, jax.random.key(0), 4, num_atoms=num_atoms)
+    assert np.isfinite(crystals.lattice).all()
+    assert np.isfinite(crystals.frac_coords).all()
+    sizes = miad_jax.real_atom_mask(crystals).sum(-1)
+    assert sizes.max() <= num_atoms
+    assert sizes.max() >= 1
+
+
+def test_a_name_that_is_none_is_said():
+    with pytest.raises(ValueError, match="does not exist; weights that come with the package"):
+        load_model("nothing.npz")
+
+
+def test_they_start_a_training_that_says_where_it_came_from():
+    initial = load_initial(DEFAULT)
+    assert initial.source["name"] == DEFAULT
+    assert "/" not in initial.source["config"]["data"]["path"]
+    shapes = jax.eval_shape(network_from(load_model(DEFAULT).config).init_params, jax.random.key(0))
+    assert jax.tree.map(np.shape, initial.params) == jax.tree.map(lambda x: x.shape, shapes)
