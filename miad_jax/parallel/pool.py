@@ -1,11 +1,12 @@
-"""Worker processes: plain interpreters that answer requests with one function of one script.
+"""Local worker processes: plain interpreters that run one function of one module's file.
 
-They import nothing but what the script imports, so they start without JAX, never fork a
-process that runs it, and ask nothing of the calling script (no `__main__` guard). Each has one
-thread for linear algebra. A worker that dies or outlasts its time costs its request alone.
+A worker imports only what that file imports, so it starts without JAX, and it never forks a
+process that runs JAX. Each has one thread for linear algebra. A worker that dies or takes too
+long costs its request alone.
 
-This module is both ends: imported, it is the parent's; run as a program, the worker's. As the
-latter it may import the standard library only.
+Why not multiprocessing, concurrent.futures or pebble: their workers run the top level of the
+user's script again, so a script needs an `if __name__ == "__main__"` guard, and they import the
+function's package and whatever that script imports, which is JAX.
 """
 
 from __future__ import annotations
@@ -13,76 +14,96 @@ from __future__ import annotations
 import os
 import pickle
 import queue
-import runpy
-import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
+
+from miad_jax.parallel import worker
+from miad_jax.parallel.executor import WorkerFailure, usable_cores
 
 ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
 
 
-@dataclass(frozen=True)
-class Lost:
-    """What comes instead of an answer.
-
-    Attributes:
-        reason: What happened to the worker.
-        late: Whether it had outlasted its time.
-    """
-
-    reason: str
-    late: bool = False
-
-
-def usable_cores() -> int:
-    """Cores that this process may use, where the system says so."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def answers(
-    script: str,
-    function: str,
-    requests: Sequence[Any],
-    *,
-    num_workers: int,
-    seconds: float | None = None,
-) -> Generator[tuple[int, Any], None, None]:
-    """Answer all requests in worker processes.
+class Pool:
+    """An executor of local worker processes; they live as long as a call of `map`.
 
     Args:
-        script: Path of the script; it is run once in each worker.
-        function: Name in the script of the function that takes a request.
-        requests: Anything that can be pickled.
-        num_workers: Worker processes, at least 1.
-        seconds: Time for one request, after which its worker is killed; None for no limit.
-
-    Yields:
-        Index of a request and its answer, or `Lost`, as they come.
+        num_workers: Worker processes at most; one for each usable core when None.
 
     Raises:
-        OSError: If no worker can be started.
-        Exception: If a request cannot be pickled.
+        ValueError: If `num_workers` is below 1.
     """
+
+    def __init__(self, num_workers: int | None = None):
+        if num_workers is not None and num_workers < 1:
+            raise ValueError(
+                f"num_workers is {num_workers}; allowed: 1 or more, or None for one for each core"
+            )
+        self.num_workers = usable_cores() if num_workers is None else num_workers
+
+    def map(
+        self,
+        function: Callable[[Any], Any],
+        requests: Sequence[Any],
+        *,
+        seconds: float | None = None,
+    ) -> Generator[tuple[int, Any], None, None]:
+        """Run the function on every request; see `Executor.map`.
+
+        The time for a request includes the start of its worker, if it is the worker's first.
+        What is sent and returned may not be of a class that the function's own module defines.
+
+        Raises:
+            ValueError: If the function cannot be found by a worker.
+            OSError: If no worker can be started.
+            Exception: If a request cannot be pickled.
+        """
+        script = _script_of(function)
+        return _map(script, function.__name__, requests, self.num_workers, seconds)
+
+
+def _script_of(function: Callable[[Any], Any]) -> str:
+    """The file that defines a function.
+
+    Raises:
+        ValueError: If a worker would not find the function there, or would run a user's script.
+    """
+    module = sys.modules.get(getattr(function, "__module__", ""))
+    name = getattr(function, "__qualname__", "")
+    script = getattr(module, "__file__", None)
+    if script is None or getattr(module, name, None) is not function:
+        raise ValueError(
+            f"worker processes cannot run {function!r}: give a function that is defined at the top "
+            "level of a module"
+        )
+    if function.__module__ == "__main__":
+        raise ValueError(
+            f"worker processes cannot run {name} of the script {script}, because they would run "
+            "the whole script: move the function to a module of its own and import it"
+        )
+    return script
+
+
+def _map(
+    script: str, name: str, requests: Sequence[Any], num_workers: int, seconds: float | None
+) -> Generator[tuple[int, Any], None, None]:
+    """Share the requests among workers, each of which a thread waits for."""
     todo: queue.SimpleQueue[int] = queue.SimpleQueue()
     for index in range(len(requests)):
         todo.put(index)
     done: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
     closing = threading.Event()
-    workers = [_Worker(script, function) for _ in range(min(num_workers, len(requests)))]
+    workers = [_Worker(script, name) for _ in range(min(num_workers, len(requests)))]
 
     def work(worker: _Worker) -> None:
         with suppress(queue.Empty):
             while not closing.is_set():
                 index = todo.get_nowait()
                 try:
-                    done.put((index, worker.answer(requests[index], seconds)))
+                    done.put((index, worker.run(requests[index], seconds)))
                 except Exception as error:  # raised by the caller's loop, which waits for it
                     done.put((index, error))
         worker.close()
@@ -92,32 +113,32 @@ def answers(
         thread.start()
     try:
         for _ in requests:
-            index, answer = done.get()
-            if isinstance(answer, Exception):
-                raise answer
-            yield index, answer
+            index, result = done.get()
+            if isinstance(result, Exception):
+                raise result
+            yield index, result
     finally:
         closing.set()
-        for worker in workers:
-            worker.kill()
+        for each in workers:
+            each.kill()
         for thread in threads:
             thread.join()
 
 
 class _Worker:
-    """A process that answers one request at a time, started anew when it has ended."""
+    """A process that takes one request at a time, started anew when it has ended."""
 
-    def __init__(self, script: str, function: str):
-        self._command = [sys.executable, "-P", __file__, script, function]
+    def __init__(self, script: str, name: str):
+        self._command = [sys.executable, "-P", worker.__file__, script, name]
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
         self._closed = False
 
-    def answer(self, request: Any, seconds: float | None) -> Any:
-        """Send a request, wait for its answer; `Lost` if the process ends before."""
+    def run(self, request: Any, seconds: float | None) -> Any:
+        """Send a request and wait for its result, or for the process to end."""
         with self._lock:
             if self._closed:
-                return Lost("was not begun")
+                return WorkerFailure("was not begun")
             if self._process is None:
                 self._process = subprocess.Popen(
                     self._command,
@@ -137,23 +158,28 @@ class _Worker:
         timer = threading.Timer(seconds, end) if seconds is not None else None
         if timer is not None:
             timer.start()
+        said = ""
         try:
             pickle.dump(request, process.stdin)
             process.stdin.flush()
-            return pickle.load(process.stdout)
+            succeeded, result = pickle.load(process.stdout)
+            if succeeded:
+                return result
+            said = f" with {result}"
         except (EOFError, BrokenPipeError, pickle.UnpicklingError):
-            self._process = None
-            code = _end(process)
-            if late.is_set():
-                return Lost(f"took longer than {seconds:g} s", late=True)
-            return Lost(f"its worker process ended early (exit code {code})")
+            pass
         finally:
             if timer is not None:
                 timer.cancel()
                 timer.join()
-                if late.is_set():  # it may have come just before the time was over
+                if late.is_set():  # the result may have come just before the time was over
                     self._process = None
                     _end(process)
+        self._process = None
+        code = _end(process)
+        if late.is_set():
+            return WorkerFailure(f"took longer than {seconds:g} s", timed_out=True)
+        return WorkerFailure(f"its worker process ended early (exit code {code}){said}")
 
     def close(self) -> None:
         """Let the process end by itself."""
@@ -177,20 +203,23 @@ def _end(process: subprocess.Popen[bytes]) -> int:
     return process.wait()
 
 
-def _serve(script: str, function: str) -> None:
-    """Answer requests until standard input closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
-    replies = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # nothing printed may mix with answers
-    answer = runpy.run_path(script)[function]
-    while True:
-        try:
-            request = pickle.load(sys.stdin.buffer)
-        except EOFError:
-            return
-        pickle.dump(answer(request), replies)
-        replies.flush()
+class Lost(WorkerFailure):
+    """Until its callers have moved."""
+
+    @property
+    def late(self) -> bool:
+        """Until its callers have moved."""
+        return self.timed_out
 
 
-if __name__ == "__main__":
-    _serve(*sys.argv[1:])
+def answers(
+    script: str,
+    function: str,
+    requests: Sequence[Any],
+    *,
+    num_workers: int,
+    seconds: float | None = None,
+) -> Generator[tuple[int, Any], None, None]:
+    """Until its callers have moved to `Pool.map`."""
+    for index, x in _map(script, function, requests, num_workers, seconds):
+        yield index, Lost(x.reason, x.timed_out) if isinstance(x, WorkerFailure) else x

@@ -1,0 +1,110 @@
+"""How far work has come: told to a `Progress`, which shows nothing unless it is another one."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+
+class Bar:
+    """How far one piece of work has come; a context manager that closes itself.
+
+    This one shows nothing.
+    """
+
+    def update(self, done: float, numbers: Mapping[str, float] = {}) -> None:
+        """Say how much is done by now, and the newest numbers, such as a loss."""
+
+    def advance(self, amount: float = 1) -> None:
+        """Say how much more is done."""
+
+    def close(self) -> None:
+        """Leave the bar as it is."""
+
+    def __enter__(self) -> Self:
+        """Return the bar."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the bar."""
+        self.close()
+
+
+class Progress:
+    """Where work says what it does. This one shows nothing; a class of yours may show it."""
+
+    def say(self, line: str) -> None:
+        """Say what begins, or what was found."""
+
+    def bar(self, description: str, total: float, unit: str = "", done: float = 0) -> Bar:
+        """Begin a piece of work.
+
+        Args:
+            description: What is done, in a word or two.
+            total: How much there is to do.
+            unit: What is counted.
+            done: How much was done before.
+        """
+        return Bar()
+
+
+class TerminalProgress(Progress):
+    """Lines and tqdm bars on standard error."""
+
+    def say(self, line: str) -> None:
+        """Write a line, above a bar that is being shown."""
+        from tqdm import tqdm
+
+        tqdm.write(line, file=sys.stderr)
+
+    def bar(self, description: str, total: float, unit: str = "", done: float = 0) -> Bar:
+        """Show a bar with count, rate and time left."""
+        return _TerminalBar(description, total, unit, done)
+
+
+class _TerminalBar(Bar):
+    """A tqdm bar. Its rate counts from the first call: compilation is not part of it."""
+
+    def __init__(self, description: str, total: float, unit: str, done: float):
+        from tqdm import tqdm
+
+        self._begun = False
+        self._bar: Any = tqdm(
+            desc=description,
+            total=total,
+            unit=f" {unit}" if unit else "it",
+            initial=done,
+            dynamic_ncols=True,
+        )
+
+    def update(self, done: float, numbers: Mapping[str, float] = {}) -> None:
+        if numbers:
+            said = " ".join(f"{name}={x:.3g}" for name, x in numbers.items())
+            self._bar.set_postfix_str(said, refresh=False)
+        if not self._begun:
+            self._begun = True
+            self._bar.initial = self._bar.n = done
+            self._bar.unpause()
+            self._bar.refresh()
+        self._bar.update(done - self._bar.n)
+
+    def advance(self, amount: float = 1) -> None:
+        self._begun = True
+        self._bar.update(amount)
+
+    def close(self) -> None:
+        self._bar.close()
+
+
+def as_progress(progress: Progress | bool | None) -> Progress:
+    """The progress that an argument stands for: True shows it on standard error."""
+    if isinstance(progress, Progress):
+        return progress
+    return TerminalProgress() if progress else Progress()

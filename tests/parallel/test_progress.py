@@ -1,0 +1,55 @@
+"""What is shown of work that goes on, and where."""
+
+import pytest
+
+from miad_jax.parallel.progress import Progress, TerminalProgress, as_progress
+
+
+def tell(progress):
+    progress.say("relaxation")
+    with progress.bar("sampling", 8, "samples", done=2) as bar:
+        bar.update(4, {"loss": 0.12345})
+        bar.update(6)
+    with progress.bar("reading", 3) as bar:
+        for _ in range(3):
+            bar.advance()
+
+
+@pytest.mark.parametrize("silent", [False, None, Progress()])
+def test_nothing_is_shown_by_default(silent, capfd):
+    tell(as_progress(silent))
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("loud", [True, TerminalProgress()])
+def test_lines_and_bars_go_to_standard_error(loud, capfd):
+    tell(as_progress(loud))
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.startswith("relaxation\n")
+    assert "2/8" in err
+    assert "loss=0.123" in err
+    assert "6/8" in err
+    assert "3/3" in err
+
+
+def test_a_users_own_progress_is_taken_as_it_is():
+    mine = Progress()
+    assert as_progress(mine) is mine
+
+
+def test_the_rate_counts_from_the_first_call(monkeypatch):
+    import tqdm
+
+    clock = [0.0]
+    monkeypatch.setattr(tqdm.tqdm, "_time", lambda self: clock[0], raising=False)
+    bar = TerminalProgress().bar("training", 100, "steps")
+    bar._bar._time = lambda: clock[0]
+    clock[0] = 1000.0  # compilation, and a run that was resumed at step 50
+    bar.update(50)
+    clock[0] = 1010.0
+    bar.update(60)
+    shown = bar._bar.format_dict
+    bar.close()
+    assert (shown["n"] - shown["initial"], shown["n"]) == (10, 60)
+    assert shown["elapsed"] < 100
