@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 
 from miad_jax.crystal import Crystal
 from miad_jax.data.standard import structure_arrays
-from miad_jax.evaluation.candidates import Candidates, load_candidates
+from miad_jax.evaluation.samples import SampleSet, load_samples
 from miad_jax.plots.unit_cell import draw_cell
 from miad_jax.storage.files import write_atomically
 
@@ -48,7 +48,7 @@ def choose(rows: Sequence[Mapping[str, str]]) -> tuple[list[int], list[int]]:
     return sorted(good, key=energy)[:NUM_EACH], sorted(bad, key=badness)[:NUM_EACH]
 
 
-def draw(candidates: Candidates, rows: Sequence[Mapping[str, str]]) -> Figure:
+def draw(candidates: SampleSet, rows: Sequence[Mapping[str, str]]) -> Figure:
     """The two groups, one above the other."""
     good, bad = choose(rows)
     lines = [-(-len(group) // NUM_A_LINE) for group in (good, bad)]
@@ -87,7 +87,7 @@ def main(arguments: list[str]) -> None:
     samples, report, out = map(Path, arguments)
     if out.exists():
         sys.exit(f"error: {out} exists: name a new file")
-    candidates = load_candidates(samples)
+    candidates = load_samples(samples)
     with (report / "crystals.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     if [row["id"] for row in rows] != [row["id"] for row in candidates.rows]:

@@ -24,11 +24,11 @@ from typing import Any
 from absl import flags
 
 from miad_jax.commands import cli as command
-from miad_jax.evaluation.candidates import Candidates, load_candidates
 from miad_jax.evaluation.pipeline import EXTRA, Energies, Progress, judge, missing_packages
 from miad_jax.evaluation.reference import Reference, load_reference
 from miad_jax.evaluation.report.files import FORMAT, tables_text, write_report
-from miad_jax.evaluation.results import Judgement
+from miad_jax.evaluation.results import EvaluationResult
+from miad_jax.evaluation.samples import SampleSet, load_samples
 from miad_jax.evaluation.stability.dft import DftEnergy, read_dft_energies, write_dft_inputs
 from miad_jax.evaluation.stability.energies import elemental_energies
 from miad_jax.evaluation.stability.hull import hull_from_dataset, hull_from_entries
@@ -95,7 +95,7 @@ def main(argv: Sequence[str]) -> int:
         )
         with_energies = with_energies and not (FLAGS.calculator == "chgnet" and "chgnet" in missing)
     progress = Progress(lambda line: print(line, file=sys.stderr), bars=True)
-    candidates = load_candidates(samples, num_workers=FLAGS.num_workers, progress=True)
+    candidates = load_samples(samples, num_workers=FLAGS.num_workers, progress=True)
     reference = load_reference(FLAGS.reference, progress=True)
     for split, content in reference.contents.items():
         print(f"{split} split of {reference.name}: {content}", file=sys.stderr)
@@ -126,7 +126,7 @@ def main(argv: Sequence[str]) -> int:
     return command.FAILED if judgement.lost else 0
 
 
-def _open(out: Path, candidates: Candidates, reference: Reference) -> Path:
+def _open(out: Path, candidates: SampleSet, reference: Reference) -> Path:
     """Begin a report in a new or empty folder, or go on with that of the same samples.
 
     Raises:
@@ -215,7 +215,7 @@ def _settings(samples: str, with_energies: bool) -> dict[str, Any]:
 
 
 def _energies(
-    candidates: Candidates,
+    candidates: SampleSet,
     reference: Reference,
     out: Path,
     dft: Mapping[str, DftEnergy],
@@ -250,7 +250,7 @@ def _energies(
     return Energies(relaxations, hull, elemental, dft)
 
 
-def _write_dft_inputs(judgement: Judgement, folder: Path) -> None:
+def _write_dft_inputs(judgement: EvaluationResult, folder: Path) -> None:
     """Inputs of the metastable, unique and novel crystals, the most stable first."""
     chosen = [
         (structure, row["id"], row["e_above_hull_ev_per_atom"])
@@ -265,7 +265,7 @@ def _write_dft_inputs(judgement: Judgement, folder: Path) -> None:
     print(f"VASP inputs of {len(ids)} crystals in {folder}", file=sys.stderr)
 
 
-def _counts(judgement: Judgement) -> str:
+def _counts(judgement: EvaluationResult) -> str:
     rows = judgement.rows
     read = sum(not row["reason"] for row in rows)
     relaxed = sum(row["relaxation"] in ("converged", "not converged") for row in rows)

@@ -120,7 +120,9 @@ def matching_rates(rows: Rows) -> list[Rate]:
     ]  # fmt: skip
 
 
-def contents(rows: Rows, reference_histogram: Int[np.ndarray, " counts"]) -> list[Rate | Quantity]:
+def composition_statistics(
+    rows: Rows, reference_histogram: Int[np.ndarray, " counts"]
+) -> list[Rate | Quantity]:
     """What the crystals are made of: sizes, elements, symmetry.
 
     Args:

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from miad_jax.data import to_structures
-from miad_jax.evaluation.candidates import Candidates
-from miad_jax.evaluation.coverage.distances import coverage, property_distances
+from miad_jax.evaluation.coverage.coverage import coverage, property_distances
 from miad_jax.evaluation.coverage.fingerprints import (
     composition_fingerprints,
     structure_fingerprints,
@@ -23,7 +22,7 @@ from miad_jax.evaluation.coverage.fingerprints import (
 from miad_jax.evaluation.describe import describe_all
 from miad_jax.evaluation.metrics import (
     DFT,
-    contents,
+    composition_statistics,
     matching_rates,
     num_elements,
     stability_rates,
@@ -33,7 +32,8 @@ from miad_jax.evaluation.metrics import (
 )
 from miad_jax.evaluation.novelty.matching import match
 from miad_jax.evaluation.reference import Reference
-from miad_jax.evaluation.results import OUTCOMES, Judgement, Table
+from miad_jax.evaluation.results import SAMPLE_COLUMNS, EvaluationResult, Table
+from miad_jax.evaluation.samples import SampleSet
 from miad_jax.evaluation.stability.corrections import ElementalEnergies
 from miad_jax.evaluation.stability.dft import DftEnergy
 from miad_jax.evaluation.stability.energies import dft_columns, energy_columns
@@ -88,7 +88,7 @@ def missing_packages() -> list[str]:
 
 
 def judge(
-    candidates: Candidates,
+    candidates: SampleSet,
     reference: Reference,
     *,
     energies: Energies | None = None,
@@ -96,7 +96,7 @@ def judge(
     settings: Mapping[str, Any] | None = None,
     num_workers: int | None = None,
     progress: Progress | None = None,
-) -> Judgement:
+) -> EvaluationResult:
     """Judge samples against a data set.
 
     Args:
@@ -111,7 +111,7 @@ def judge(
     """
     progress = progress or Progress()
     missing = missing_packages()
-    rows = [dict.fromkeys(OUTCOMES) | row for row in candidates.rows]
+    rows = [dict.fromkeys(SAMPLE_COLUMNS) | row for row in candidates.rows]
     structures = candidates.structures
     if "smact" not in missing:
         progress.say("compositions")
@@ -123,7 +123,7 @@ def judge(
     lost = _match(rows, structures, reference, "", num_workers, progress)
     tables: dict[str, Table] = {"Validity": structure_rates(rows)}
     tables["Uniqueness and novelty"] = matching_rates(rows)
-    tables["Sizes, elements, symmetry"] = contents(rows, reference.histogram)
+    tables["Sizes, elements, symmetry"] = composition_statistics(rows, reference.histogram)
     if with_coverage and reference.test is not None and not {"matminer", "smact"} & set(missing):
         progress.say("coverage of the test split")
         tables |= _coverage(rows, structures, reference, num_workers, progress)
@@ -151,7 +151,7 @@ def judge(
             _update(rows, dft_columns(relaxed, ids, energies.dft, energies.hull))
             tables["Stability by DFT"] = stability_rates(rows[:num], DFT)
         shown |= _said_of(energies)
-    return Judgement(
+    return EvaluationResult(
         rows,
         tables,
         structures,

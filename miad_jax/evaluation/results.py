@@ -18,12 +18,12 @@ Table = Sequence[Rate | Quantity]
 
 
 @dataclass(frozen=True)
-class Judgement:
+class EvaluationResult:
     """What a report shows.
 
     Attributes:
         rows: A row for every sample, in the order of the input, with the keys of
-            `describe.COLUMNS` and those of `OUTCOMES`; None where a value is missing.
+            `describe.COLUMNS` and those of `SAMPLE_COLUMNS`; None where a value is missing.
         tables: Rates and quantities by the title of their table, in order.
         structures: The samples as they came, None where there is no crystal.
         relaxed: The relaxed samples, None where there is none.
@@ -41,7 +41,7 @@ class Judgement:
     lost: Sequence[str] = ()
 
 
-OUTCOMES = {
+SAMPLE_COLUMNS = {
     "id": "name of the sample in the input",
     "valid_composition": "charge-neutral by SMACT, or a single element or an alloy",
     "unique": "matches no earlier sample",

@@ -12,12 +12,12 @@ from pymatgen.core import Composition, Lattice, Structure
 from pymatgen.core.entries import ComputedEntry
 
 from miad_jax.data import Records, available_splits, from_structures, to_atoms
-from miad_jax.evaluation.candidates import load_candidates
 from miad_jax.evaluation.metrics import is_sun
 from miad_jax.evaluation.novelty.matching import match
 from miad_jax.evaluation.pipeline import Energies, cutoffs, judge
 from miad_jax.evaluation.reference import Reference, compositions, load_reference
 from miad_jax.evaluation.report.files import tables_text
+from miad_jax.evaluation.samples import load_samples
 from miad_jax.evaluation.stability.corrections import ElementalEnergies
 from miad_jax.evaluation.stability.dft import DftEnergy
 from miad_jax.evaluation.stability.energies import dft_columns
@@ -59,7 +59,7 @@ SAMPLES = [NACL, moved(NACL), moved(KCL), None, CSCL, CSCL_AS_NACL, IRON, OVERLA
 
 @pytest.fixture(scope="module")
 def judged(reference):
-    return judge(load_candidates(SAMPLES), reference)
+    return judge(load_samples(SAMPLES), reference)
 
 
 def column(judgement, name):
@@ -138,7 +138,7 @@ def with_energies(reference):
     # Na and Cs are not in the hull.
     entries = [*reference.compositions(), NACL.composition, CSCL.composition]
     full = hull_from_dataset(entries, [-2.2, -3.0, 0.0, 0.0, 0.0])
-    candidates = load_candidates(SAMPLES)
+    candidates = load_samples(SAMPLES)
     return (
         judge(candidates, reference, energies=Energies(relaxations, full, elemental)),
         judge(candidates, reference, energies=Energies(relaxations, hull, elemental)),
@@ -198,7 +198,7 @@ def test_every_kind_of_input_gives_the_same_samples(tmp_path, kind):
         opener = gzip.open if kind == "csv.gz" else open
         with opener(path, "wt") as file:
             file.write(f"cif\n{quoted}\n")
-    found = load_candidates(path)
+    found = load_samples(path)
     assert [row["reduced_formula"] for row in found.rows[:2]] == ["NaCl", "CsCl"]
     assert [len(s) for s in found.structures[:2]] == [8, 2]
     if kind != "extxyz":
@@ -208,17 +208,17 @@ def test_every_kind_of_input_gives_the_same_samples(tmp_path, kind):
 
 def test_nothing_to_judge_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="no sample to judge"):
-        load_candidates([])
+        load_samples([])
     (tmp_path / "empty.csv").write_text("")
     with pytest.raises(ValueError, match="is empty"):
-        load_candidates(tmp_path / "empty.csv")
+        load_samples(tmp_path / "empty.csv")
 
 
 def test_odd_elements_and_numbers_never_crash(reference):
     helium = Structure(Lattice.cubic(4), ["He", "Ne"], [[0, 0, 0], [0.5, 0.5, 0.5]])
     broken = Structure(Lattice(np.full((3, 3), np.nan)), ["Na"], [[0, 0, 0]])
     californium = Structure(Lattice.cubic(4), ["Cf"], [[0, 0, 0]])
-    judgement = judge(load_candidates([helium, broken, californium]), reference)
+    judgement = judge(load_samples([helium, broken, californium]), reference)
     assert "not finite" in judgement.rows[1]["reason"]
     assert [bool(x) for x in column(judgement, "novel")] == [True, False, True]
 
@@ -250,7 +250,7 @@ def test_a_split_that_cannot_be_read_is_no_missing_split(tmp_path):
 
 def test_what_needs_a_missing_package_is_not_known(reference, monkeypatch):
     monkeypatch.setattr("miad_jax.evaluation.pipeline.missing_packages", lambda: ["smact"])
-    found = judge(load_candidates(SAMPLES), reference)
+    found = judge(load_samples(SAMPLES), reference)
     table = {x.name: x for x in found.tables["Validity"]}
     assert table["valid structure"].value == 6 / 8
     assert table["valid composition"].value is table["valid"].value is None
@@ -260,7 +260,7 @@ def test_what_needs_a_missing_package_is_not_known(reference, monkeypatch):
 def test_a_needle_is_not_compared_and_the_rest_is(reference):
     needle = Structure([[5, 0, 0], [0, 0.01, 0], [0, 0, 500]], ["Na"] * 2, [[0, 0, 0], [0, 0, 0.5]])
     iron = Structure(Lattice.cubic(2.9), ["Na", "Na"], [[0, 0, 0], [0.5, 0.5, 0.5]])
-    found = judge(load_candidates([needle, iron, moved(iron)]), reference)
+    found = judge(load_samples([needle, iron, moved(iron)]), reference)
     assert column(found, "unique") == [None, True, False]
     assert column(found, "matching_reason")[0].startswith("the cell is 0.01 Å thin")
     assert rate(found, "Uniqueness and novelty", "unique") == (1, 3)
@@ -277,7 +277,7 @@ def test_ids_that_come_twice_are_told_apart(tmp_path):
     text = NACL.to(fmt="cif")
     lines = [f'{name},"{text}"' for name in ("a", "a", "b", "a (2)")]
     (tmp_path / "samples.csv").write_text("material_id,cif\n" + "\n".join(lines) + "\n")
-    ids = [row["id"] for row in load_candidates(tmp_path / "samples.csv").rows]
+    ids = [row["id"] for row in load_samples(tmp_path / "samples.csv").rows]
     assert ids[0] == "a"
     assert ids[2:] == ["b", "a (2)"]
     assert len(set(ids)) == 4
@@ -305,7 +305,7 @@ def test_dft_energies_make_a_table_of_their_own(reference, tmp_path):
     hull = hull_from_entries(tmp_path / "hull.json")
     relaxations = [relaxed(NACL, -3.0), relaxed(KCL, -3.0)]
     energies = Energies(relaxations, hull, None, {"0": DftEnergy(-40.0)})
-    found = judge(load_candidates([NACL, KCL]), reference, energies=energies)
+    found = judge(load_samples([NACL, KCL]), reference, energies=energies)
     assert rate(found, "Stability by DFT", "energy known") == (1, 2)
     assert rate(found, "Stability by DFT", "S.U.N.") == (1, 2)
     assert rate(found, "Stability", "stable") == (0, 2)
@@ -315,7 +315,7 @@ def test_nothing_stable_is_a_report_and_no_division_by_zero(reference):
     hull = hull_from_dataset(reference.compositions(), reference.formation_energies_ev_per_atom)
     elemental = ElementalEnergies(dict.fromkeys(["K", "Cl"], 0.0), 3, 0.0, 0.0)
     energies = Energies([relaxed(KCL, 5.0)], hull, elemental)
-    found = judge(load_candidates([KCL]), reference, energies=energies)
+    found = judge(load_samples([KCL]), reference, energies=energies)
     assert rate(found, "Stability", "stable") == (0, 1)
     assert rate(found, "Stability", "unique and novel among the stable") == (0, 0)
     assert "not known" in tables_text(found)

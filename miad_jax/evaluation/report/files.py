@@ -23,7 +23,7 @@ import numpy as np
 from miad_jax.data.formats import csv_text
 from miad_jax.evaluation.describe import COLUMNS
 from miad_jax.evaluation.report.page import html_page, shown
-from miad_jax.evaluation.results import OUTCOMES, Judgement
+from miad_jax.evaluation.results import SAMPLE_COLUMNS, EvaluationResult
 from miad_jax.evaluation.statistics import Quantity, Rate
 from miad_jax.storage.files import write_atomically
 
@@ -35,7 +35,7 @@ FORMAT = "miad_jax report 1"
 MAX_LINE_LENGTH = 100
 
 
-def tables_text(judgement: Judgement) -> str:
+def tables_text(judgement: EvaluationResult) -> str:
     """The tables in aligned columns, and below them the definitions as footnotes."""
     entries = [entry for table in judgement.tables.values() for entry in table]
     definitions = list(dict.fromkeys(entry.definition for entry in entries))
@@ -58,14 +58,14 @@ def tables_text(judgement: Judgement) -> str:
     return "\n".join(lines)
 
 
-def write_report(directory: Path, judgement: Judgement) -> None:
+def write_report(directory: Path, judgement: EvaluationResult) -> None:
     """Write the report's files, each whole or not at all; report.json comes last.
 
     Args:
         directory: An existing folder. Earlier files of these names are replaced.
         judgement: What was found.
     """
-    empty = dict.fromkeys(("id", *COLUMNS, *OUTCOMES))
+    empty = dict.fromkeys(("id", *COLUMNS, *SAMPLE_COLUMNS))
     rows = [{**empty, **row} for row in judgement.rows]
     judgement = replace(judgement, rows=rows)
     _write(directory / "crystals.csv", csv_text(rows) if rows else ",".join(empty) + "\n")
@@ -82,7 +82,7 @@ def _write(path: Path, text: str) -> None:
     write_atomically(path, text.encode(errors="backslashreplace"))
 
 
-def _report_text(judgement: Judgement) -> str:
+def _report_text(judgement: EvaluationResult) -> str:
     """The content of report.json; numbers that are not finite become null."""
     content = {
         "format": FORMAT,
@@ -91,7 +91,7 @@ def _report_text(judgement: Judgement) -> str:
             {"title": title, "entries": [_entry(entry) for entry in table]}
             for title, table in judgement.tables.items()
         ],
-        "columns": OUTCOMES,
+        "columns": SAMPLE_COLUMNS,
         "settings": judgement.settings,
     }
     return json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
@@ -123,7 +123,7 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, str | int | float | None) else str(value)
 
 
-def _relaxed_text(judgement: Judgement) -> str:
+def _relaxed_text(judgement: EvaluationResult) -> str:
     """The relaxed crystals as extxyz."""
     from ase.io import write
 

@@ -29,7 +29,7 @@ from miad_jax.evaluation.report.pictures import (
     spacegroups_picture,
     subject,
 )
-from miad_jax.evaluation.results import Judgement, Table
+from miad_jax.evaluation.results import EvaluationResult, Table
 from miad_jax.evaluation.statistics import Quantity, Rate
 
 NUM_BEST, NUM_WORST, NUM_REASONS = 12, 6, 15
@@ -75,7 +75,7 @@ img { display: block; width: 100%; height: auto; background: #fff; border-radius
 """
 
 
-def html_page(judgement: Judgement) -> str:
+def html_page(judgement: EvaluationResult) -> str:
     """The whole page; whatever is missing is said in its place."""
     rows = judgement.rows
     settings = [[escape(name), escape(text)] for name, text in _flatten(judgement.settings)]
@@ -180,7 +180,7 @@ def _card(picture: Picture) -> str:
     )
 
 
-def _figures(judgement: Judgement) -> Iterator[str]:
+def _figures(judgement: EvaluationResult) -> Iterator[str]:
     """Atoms per cell, space groups, energies above the hull, and the periodic table."""
     name, rows, why = subject(judgement.rows)
     energies = energies_of(judgement.rows)
@@ -198,14 +198,14 @@ def _figures(judgement: Judgement) -> Iterator[str]:
     yield _group("plots", map(_card, pictures))
 
 
-def _sheet(judgement: Judgement, indices: Sequence[int]) -> str:
+def _sheet(judgement: EvaluationResult, indices: Sequence[int]) -> str:
     """Pictures of crystals, or that there is none."""
     drawn = [(judgement.rows[i], judgement.structures[i]) for i in indices]
     cards = [_card(cell_picture(row, structure)) for row, structure in drawn if structure]
     return _group("cells", cards) if cards else "<p><b>There is none.</b></p>"
 
 
-def _best(judgement: Judgement) -> list[int]:
+def _best(judgement: EvaluationResult) -> list[int]:
     """S.U.N. crystals by energy above the hull, then others that nothing speaks against."""
     rows = judgement.rows
 
@@ -218,7 +218,7 @@ def _best(judgement: Judgement) -> list[int]:
     return sorted((i for i, row in enumerate(rows) if row["sun"] or good(row)), key=rank)[:NUM_BEST]
 
 
-def _worst(judgement: Judgement) -> list[int]:
+def _worst(judgement: EvaluationResult) -> list[int]:
     """Invalid structures, those with the closest atoms first; what is no crystal is left out."""
     rows = judgement.rows
     invalid = [i for i, row in enumerate(rows) if not (row["valid_structure"] or row["reason"])]

@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from pymatgen.core import Lattice, Structure
 
 from miad_jax.data import Records, from_structures
-from miad_jax.evaluation.candidates import load_candidates
-from miad_jax.evaluation.coverage import distances as module
-from miad_jax.evaluation.coverage.distances import coverage, min_distances, property_distances
+from miad_jax.evaluation.coverage import coverage as module
+from miad_jax.evaluation.coverage.coverage import coverage, min_distances, property_distances
 from miad_jax.evaluation.pipeline import judge
 from miad_jax.evaluation.reference import Reference
+from miad_jax.evaluation.samples import load_samples
 
 
 def test_structures_that_are_the_reference_cover_it(tmp_path, monkeypatch):
@@ -28,7 +28,7 @@ def test_structures_that_are_the_reference_cover_it(tmp_path, monkeypatch):
     test = from_structures([salt, cscl])
     records = Records(["salt", "cscl"], {}, (), "abc")
     reference = Reference("made", test, records, test, [test, test], None, "abc")
-    found = judge(load_candidates([salt, cscl, close, None]), reference, num_workers=1)
+    found = judge(load_samples([salt, cscl, close, None]), reference, num_workers=1)
     table = {x.name: x for x in found.tables["Coverage of the test split"]}
     assert (table["COV-R"].count, table["COV-R"].total) == (2, 2)
     assert table["COV-P"].total == 4

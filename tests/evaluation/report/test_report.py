@@ -14,7 +14,7 @@ from miad_jax.evaluation.describe import COLUMNS, NOT_FINITE, describe
 from miad_jax.evaluation.report.files import FORMAT, tables_text, write_report
 from miad_jax.evaluation.report.page import NUM_BEST, html_page
 from miad_jax.evaluation.report.pictures import plot_energies, plot_spacegroups
-from miad_jax.evaluation.results import OUTCOMES, Judgement
+from miad_jax.evaluation.results import SAMPLE_COLUMNS, EvaluationResult
 from miad_jax.evaluation.statistics import Quantity, Rate
 from miad_jax.plots.periodic_table import PLACES, plot_periodic_table
 
@@ -60,7 +60,7 @@ def samples():
         energy = float(np.round(rng.normal(0.03, 0.08), 3)) if valid else None
         mixed = valid and len(set(structure.composition)) > 1
         fine = i < 14 and i % 5 > 0 and mixed
-        row |= dict.fromkeys(OUTCOMES) | {
+        row |= dict.fromkeys(SAMPLE_COLUMNS) | {
             "id": HOSTILE if i == 3 else f"gen/{i:03d}",
             "valid_composition": valid and i % 7 > 0,
             "unique": i < 14,
@@ -105,7 +105,7 @@ def judgement():
             Rate("U&N among the stable", 0, 0, "Of the stable samples."),
         ],
     }
-    return Judgement(
+    return EvaluationResult(
         rows=rows,
         tables=tables,
         structures=structures,
@@ -115,7 +115,7 @@ def judgement():
     )
 
 
-EMPTY = Judgement([], {}, [], [], np.zeros(0, int))
+EMPTY = EvaluationResult([], {}, [], [], np.zeros(0, int))
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +178,7 @@ def test_json_holds_every_number(directory, judgement):
 
 def test_settings_of_any_kind_are_written(tmp_path):
     settings = {"path": tmp_path, "nan": np.nan, "array": np.arange(2), "yes": True, "set": (1, {})}
-    write_report(tmp_path, Judgement([], {}, [], [], np.zeros(3), settings))
+    write_report(tmp_path, EvaluationResult([], {}, [], [], np.zeros(3), settings))
     written = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["settings"]
     expected = {"path": str(tmp_path), "nan": None, "array": [0, 1], "yes": True, "set": [1, {}]}
     assert written == expected
@@ -187,7 +187,7 @@ def test_settings_of_any_kind_are_written(tmp_path):
 def test_csv_has_every_outcome(directory, judgement):
     with (directory / "crystals.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == list(dict.fromkeys(["id", *COLUMNS, *OUTCOMES]))
+    assert list(rows[0]) == list(dict.fromkeys(["id", *COLUMNS, *SAMPLE_COLUMNS]))
     assert len(rows) == 30
     for written, row in zip(rows, judgement.rows, strict=True):
         for name in ("unique", "novel", "sun", "reason", "formula"):
@@ -245,7 +245,7 @@ def test_terminal_tables(judgement):
 
 def test_definitions_that_are_shared_come_once():
     pair = [Rate("one", 1, 2, "The same."), Rate("two", 2, 2, "The same.")]
-    text = tables_text(Judgement([], {"T": pair}, [], [], np.zeros(0)))
+    text = tables_text(EvaluationResult([], {"T": pair}, [], [], np.zeros(0)))
     assert text.count("The same.") == 1
     assert text.count("[1]") == 3
 
@@ -300,7 +300,7 @@ def test_the_best_come_first(judgement):
 def test_without_relaxation(judgement, tmp_path):
     unknown = dict.fromkeys(("e_above_hull_ev_per_atom", "energy_ev_per_atom", "sun", "msun"))
     rows = [{**row, **unknown} for row in judgement.rows[:9]]
-    part = Judgement(
+    part = EvaluationResult(
         rows, judgement.tables, judgement.structures[:9], [None] * 9, judgement.reference_histogram
     )
     write_report(tmp_path, part)
@@ -316,7 +316,7 @@ def test_little_to_show_is_a_report(judgement, tmp_path, which):
     chosen = {"none": [], "no crystal": [29], "overlap": [28], "none stable": [0, 1]}[which]
     rows = [{**judgement.rows[i], "sun": False} for i in chosen]
     structures = [judgement.structures[i] for i in chosen]
-    part = Judgement(rows, {}, structures, [None] * len(rows), np.zeros(0, int))
+    part = EvaluationResult(rows, {}, structures, [None] * len(rows), np.zeros(0, int))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         write_report(tmp_path, part)
@@ -325,13 +325,13 @@ def test_little_to_show_is_a_report(judgement, tmp_path, which):
     with (tmp_path / "crystals.csv").open(encoding="utf-8", newline="") as file:
         table = csv.DictReader(file)
         assert len(list(table)) == len(rows)
-        assert set(table.fieldnames) == {"id", *COLUMNS, *OUTCOMES}
+        assert set(table.fieldnames) == {"id", *COLUMNS, *SAMPLE_COLUMNS}
     assert tables_text(part) == ""
 
 
 def test_a_crystal_that_cannot_be_drawn_is_said(judgement):
     heavy = Structure(Lattice.cubic(5), ["Lr"], [[0, 0, 0]])
-    part = Judgement(judgement.rows[1:2], {}, [heavy], [None], np.zeros(0))
+    part = EvaluationResult(judgement.rows[1:2], {}, [heavy], [None], np.zeros(0))
     assert "not drawn: has atomic numbers [103]" in Page(html_page(part)).text
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Candidates:
+class SampleSet:
     """Samples as they came.
 
     Attributes:
@@ -36,12 +36,12 @@ class Candidates:
     structures: list[Structure | None]
 
 
-def load_candidates(
+def load_samples(
     source: str | os.PathLike[str] | Sequence[Structure | None],
     *,
     num_workers: int | None = None,
     progress: bool = False,
-) -> Candidates:
+) -> SampleSet:
     """Read samples; what cannot be read becomes a row with a reason.
 
     Args:
@@ -68,7 +68,7 @@ def load_candidates(
     return _described([row.id for row in rows], crystals)
 
 
-def _from_structures(structures: Sequence[Structure | None]) -> Candidates:
+def _from_structures(structures: Sequence[Structure | None]) -> SampleSet:
     if not structures:
         raise ValueError("there is no sample to judge: the list is empty")
     crystals: list[Crystal | str] = []
@@ -84,7 +84,7 @@ def _from_structures(structures: Sequence[Structure | None]) -> Candidates:
     return _described([str(i) for i in range(len(structures))], crystals)
 
 
-def _from_sample_directory(path: Path) -> Candidates:
+def _from_sample_directory(path: Path) -> SampleSet:
     run = json.loads((path / "run.json").read_text(encoding="utf-8"))["run"]
     samples = SampleDirectory(path, run).read()
     crystals: list[Crystal | str] = [str(row["reason"]) for row in samples.rows]
@@ -95,7 +95,7 @@ def _from_sample_directory(path: Path) -> Candidates:
     return _described([str(i) for i in samples.index], crystals)
 
 
-def _described(ids: Sequence[str], crystals: Sequence[Crystal | str]) -> Candidates:
+def _described(ids: Sequence[str], crystals: Sequence[Crystal | str]) -> SampleSet:
     """Rows and structures; a text in place of a crystal is the reason why there is none.
 
     An id that comes again gets a number behind it, so that every sample can be named.
@@ -112,7 +112,7 @@ def _described(ids: Sequence[str], crystals: Sequence[Crystal | str]) -> Candida
                 structure = to_structures([crystal])[0]
         rows.append({"id": name, **row})
         structures.append(structure)
-    return Candidates(rows, structures)
+    return SampleSet(rows, structures)
 
 
 def _distinct(ids: Sequence[str]) -> list[str]:
