@@ -18,21 +18,23 @@ import json
 import os
 import re
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import Int, Shaped
 
-from miad_jax.crystal import Crystal
+from miad_jax.crystal import Crystal, resize
 from miad_jax.data.formats import csv_text, extxyz_text, npz_bytes, plain_formula
 from miad_jax.data.structures import to_structures
 from miad_jax.mirage import reduce
-from miad_jax.storage.files import is_partial, write_atomically
+from miad_jax.storage.files import remove_partial_files, write_atomically
+from miad_jax.storage.run_record import RunRecord
 
-FORMAT = "miad_jax samples 1"
+_RECORD = RunRecord("run.json", format="miad_jax samples 1", kind="samples", key="run")
 _ARRAYS = ("lattice", "frac_coords", "atom_types", "mask")
 _RESERVED = frozenset({*_ARRAYS, "index", "rows"})
 _BATCH_NAME = re.compile(r"(\d+)-(\d+)\.npz")
@@ -69,7 +71,13 @@ class SampleDirectory:
     run: Mapping[str, Any]
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], run: Mapping[str, Any]) -> SampleDirectory:
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        run: Mapping[str, Any],
+        *,
+        upgrade: Callable[[dict[str, Any]], dict[str, Any]] = dict,
+    ) -> SampleDirectory:
         """Begin a run in a new or empty folder, or go on with the same run.
 
         Args:
@@ -77,33 +85,26 @@ class SampleDirectory:
             run: What the samples depend on (checkpoint, seed, settings), in values that JSON
                 knows. How many samples are asked for is not part of it: asking for more
                 continues the run.
+            upgrade: Turns what an older version wrote as `run` into what this one writes.
 
         Raises:
             ValueError: If the folder holds another run, or files but no run.
         """
         path = Path(path)
-        run = json.loads(json.dumps(dict(run)))
-        if path.exists() and not path.is_dir():
-            raise ValueError(f"{path} is a file, not a folder: name a new folder for the samples")
-        record = path / "run.json"
-        if record.exists():
-            _check_same_run(record, run)
-        else:
-            if path.is_dir() and (
-                found := sorted(x.name for x in path.iterdir() if not is_partial(x))
-            ):
-                raise ValueError(
-                    f"{path} holds files ({', '.join(found[:3])}{', …' * (len(found) > 3)}) but no "
-                    "run.json, so it was not made by this program: name a new or an empty folder"
-                )
-            path.mkdir(parents=True, exist_ok=True)
-            content = json.dumps({"format": FORMAT, "run": run}, indent=2, ensure_ascii=False)
-            write_atomically(record, content + "\n")
-        for folder in (path, path / "batches", path / "cif"):
+        run = _RECORD.open(path, run, upgrade=upgrade)
+        for folder in (path / "batches", path / "cif"):
             folder.mkdir(exist_ok=True)
-            for left_by_a_kill in filter(is_partial, list(folder.iterdir())):
-                left_by_a_kill.unlink(missing_ok=True)
+            remove_partial_files(folder)
         return cls(path, run)
+
+    @classmethod
+    def read_only(cls, path: str | os.PathLike[str]) -> SampleDirectory:
+        """The samples of whichever run a folder holds; nothing in it is touched.
+
+        Raises:
+            ValueError: If the folder holds no run.
+        """
+        return cls(Path(path), _RECORD.read(path))
 
     def done(self) -> set[int]:
         """Indices of the samples that are on disk."""
@@ -176,12 +177,11 @@ class SampleDirectory:
             raise ValueError(f"{self.path} holds no samples yet: write a batch first")
         extra = sorted({name for batch in batches for name in batch} - _RESERVED)
         size = max(batch["mask"].shape[1] for batch in batches)
-        fields: list[Any] = [
-            np.concatenate([_pad(batch[name], name, size) for batch in batches]) for name in _ARRAYS
-        ]
+        fields: list[list[Any]] = [[batch[name] for name in _ARRAYS] for batch in batches]
+        parts = [resize(Crystal(*arrays), size) for arrays in fields]
         return Samples(
             index=np.array(index),
-            crystals=Crystal(*fields),
+            crystals=jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts),
             rows=rows,
             extra={name: _join_extra(name, batches) for name in extra},
         )
@@ -215,41 +215,6 @@ class SampleDirectory:
         return iter(sorted(found))
 
 
-def _check_same_run(record: Path, run: Mapping[str, Any]) -> None:
-    """Refuse the folder of another run, and say what differs."""
-    try:
-        content = json.loads(record.read_text(encoding="utf-8"))
-        if content["format"] != FORMAT:
-            raise ValueError(f"its format is {content['format']!r}, not {FORMAT!r}")
-        there = _flatten(content["run"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f"{record} is no record of a sampling run ({error}): name another folder"
-        ) from error
-    here, missing = _flatten(run), "(missing)"
-    differences = [
-        f"{name} is {there.get(name, missing)} there and {here.get(name, missing)} now"
-        for name in sorted({*there, *here})
-        if there.get(name, missing) != here.get(name, missing)
-    ]
-    if differences:
-        raise ValueError(
-            f"{record.parent} holds another run: {'; '.join(differences)}. Name another folder, or "
-            "repeat the settings that are there to go on with that run"
-        )
-
-
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by dotted name."""
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            flat |= _flatten(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat
-
-
 def _load(path: Path, num: int) -> dict[str, np.ndarray]:
     """Read a batch file; every array has `num` rows."""
     try:
@@ -263,15 +228,6 @@ def _load(path: Path, num: int) -> dict[str, np.ndarray]:
             "samples again"
         ) from error
     return arrays
-
-
-def _pad(array: np.ndarray, name: str, size: int) -> np.ndarray:
-    """Give the atoms of a batch `size` slots; new slots are padding."""
-    if name == "lattice":
-        return array
-    width = [(0, 0)] * array.ndim
-    width[1] = (0, size - array.shape[1])
-    return np.pad(array, width)
 
 
 def _join_extra(name: str, batches: Sequence[Mapping[str, np.ndarray]]) -> np.ndarray:

@@ -34,3 +34,9 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 def is_partial(path: Path) -> bool:
     """Whether a file is what a kill left of an `atomic_file`."""
     return re.fullmatch(r"\..+\.\d+\.partial", path.name) is not None
+
+
+def remove_partial_files(folder: Path) -> None:
+    """Remove from a folder what kills left of `atomic_file`."""
+    for path in filter(is_partial, list(folder.iterdir())):
+        path.unlink(missing_ok=True)

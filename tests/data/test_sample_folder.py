@@ -150,7 +150,7 @@ def test_a_finished_run_finished_again_stays_as_it_is(finished):
 def test_another_run_is_refused_and_the_difference_named(finished):
     before = contents(finished)
     other = {**RUN, "seed": 8, "settings": {"num_atoms": 6, "gamma": 0.25, "steps": 10}}
-    with pytest.raises(ValueError, match="holds another run") as error:
+    with pytest.raises(ValueError, match="holds samples of another run") as error:
         SampleDirectory.open(finished, other)
     message = str(error.value)
     assert "seed is 7 there and 8 now" in message
@@ -175,10 +175,32 @@ def test_foreign_folders_and_files_are_refused(tmp_path):
         SampleDirectory.open(tmp_path / "thesis.tex", RUN)
 
 
+def test_a_folder_of_an_older_version_goes_on(finished):
+    def upgrade(run):
+        return {**run, "settings": {**run["settings"], "num_atoms": 5}}
+
+    newer = {**RUN, "settings": {**RUN["settings"], "num_atoms": 5}}
+    with pytest.raises(ValueError, match="num_atoms is 6 there and 5 now"):
+        SampleDirectory.open(finished, newer)
+    assert SampleDirectory.open(finished, newer, upgrade=upgrade).done() == set(range(NUM))
+    with pytest.raises(ValueError, match="num_atoms is 5 there and 6 now"):
+        SampleDirectory.open(finished, RUN, upgrade=upgrade)
+
+
+def test_samples_can_be_read_without_knowing_their_run(finished, tmp_path):
+    before = contents(finished)
+    directory = SampleDirectory.read_only(finished)
+    assert directory.run == RUN
+    assert directory.read().rows == SampleDirectory.open(finished, RUN).read().rows
+    assert contents(finished) == before
+    with pytest.raises(ValueError, match=r"holds no run\.json: name a folder of samples"):
+        SampleDirectory.read_only(tmp_path)
+
+
 @pytest.mark.parametrize("text", ["", "{}", "[1]", '{"format": "other", "run": {}}', '{"run": 1}'])
 def test_a_foreign_run_json_is_refused(tmp_path, text):
     (tmp_path / "run.json").write_text(text)
-    with pytest.raises(ValueError, match=r"run\.json is no record of a sampling run"):
+    with pytest.raises(ValueError, match=r"run\.json is no record of samples"):
         SampleDirectory.open(tmp_path, RUN)
     assert contents(tmp_path) == {"run.json": text.encode()}
 
