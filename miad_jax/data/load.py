@@ -22,6 +22,8 @@ from miad_jax.data.download import PUBLISHED, did_you_mean
 from miad_jax.data.packed import FORMAT_VERSION, Records, load_packed, save_packed
 from miad_jax.data.packing import pack
 from miad_jax.data.reading import READERS, SPLITS, cif_files, read_rows, split_file, suffix
+from miad_jax.parallel.executor import Executor
+from miad_jax.parallel.progress import Progress
 from miad_jax.storage.cache import default_cache_dir
 
 EMBEDDED = {"prototypes": Path(__file__).with_name("prototypes.npz")}
@@ -38,7 +40,8 @@ def load_dataset(
     primitive: bool = True,
     niggli: bool = True,
     num_workers: int | None = None,
-    progress: bool = False,
+    executor: Executor | None = None,
+    progress: Progress | bool = False,
     cache_dir: str | os.PathLike[str] | None = None,
 ) -> tuple[Crystal, Records]:
     """Load the crystals of a dataset in their standard cells, and their records.
@@ -59,7 +62,8 @@ def load_dataset(
         niggli: Whether to Niggli-reduce the cell.
         num_workers: Worker processes that read CIFs; one for each usable core when None, this
             process when 0 or 1.
-        progress: Whether to show a progress bar on standard error when CIFs are read.
+        executor: What reads the CIFs; `num_workers` then says nothing.
+        progress: Where to show how many CIFs are read; True for a bar on standard error.
         cache_dir: The cache folder; the default is in the module's docstring.
 
     Returns:
@@ -97,6 +101,7 @@ def load_dataset(
         primitive=primitive,
         niggli=niggli,
         num_workers=num_workers,
+        executor=executor,
         progress=progress,
     )
     records = replace(records, fingerprint=fingerprint)

@@ -1,11 +1,8 @@
-"""Many raw rows to one packed batch of standard cells, in parallel and in order.
-
-The workers run `standard.py`.
-"""
+"""Many raw rows to one packed batch of standard cells, in parallel and in order."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -13,7 +10,9 @@ from miad_jax.crystal import Crystal
 from miad_jax.data import standard
 from miad_jax.data.packed import Records, pad
 from miad_jax.data.reading import Row
-from miad_jax.parallel.pool import Lost, answers, usable_cores
+from miad_jax.parallel.executor import Executor, Serial, WorkerFailure, usable_cores
+from miad_jax.parallel.pool import Pool
+from miad_jax.parallel.progress import Progress, as_progress
 
 _CHUNK = 32
 _ROWS_PER_WORKER = 128
@@ -25,7 +24,8 @@ def pack(
     primitive: bool = True,
     niggli: bool = True,
     num_workers: int | None = None,
-    progress: bool = False,
+    executor: Executor | None = None,
+    progress: Progress | bool = False,
 ) -> tuple[Crystal, Records]:
     """Bring every row to its standard cell and pack those that have one.
 
@@ -35,7 +35,8 @@ def pack(
         niggli: Whether to Niggli-reduce the cell.
         num_workers: Worker processes at most; one for each usable core when None, this
             process when 0 or 1. A small set takes fewer.
-        progress: Whether to show a progress bar on standard error.
+        executor: What runs the work; `num_workers` then says nothing.
+        progress: Where to show how far it is; True for a bar on standard error.
 
     Returns:
         The crystals [n] in the order of their rows, and their records; rows without a
@@ -46,7 +47,12 @@ def pack(
     """
     rows = list(rows)
     results = standardize_rows(
-        rows, primitive=primitive, niggli=niggli, num_workers=num_workers, progress=progress
+        rows,
+        primitive=primitive,
+        niggli=niggli,
+        num_workers=num_workers,
+        executor=executor,
+        progress=progress,
     )
     return _assemble(rows, results)
 
@@ -57,59 +63,44 @@ def standardize_rows(
     primitive: bool = True,
     niggli: bool = True,
     num_workers: int | None = None,
-    progress: bool = False,
+    executor: Executor | None = None,
+    progress: Progress | bool = False,
 ) -> list[standard.Arrays | str]:
     """The standard cell of every row, or the reason why it has none; arguments as of `pack`."""
-    from tqdm import tqdm
-
     settings = {"primitive": primitive, "niggli": niggli}
-    chunks = [
-        [row.source for row in rows[start : start + _CHUNK]]
-        for start in range(0, len(rows), _CHUNK)
-    ]
+    starts = range(0, len(rows), _CHUNK)
+    requests = [([row.source for row in rows[i : i + _CHUNK]], settings) for i in starts]
+    executor = executor or _executor(len(rows), num_workers)
+    results: list[standard.Arrays | str] = [""] * len(rows)
+    lost: list[int] = []
+    with as_progress(progress).bar("reading", len(rows), "crystals") as bar:
+        for index, found in executor.map(standard.standardize, requests):
+            start, num = starts[index], len(requests[index][0])
+            if isinstance(found, WorkerFailure):
+                lost.extend(range(start, start + num))
+            else:
+                results[start : start + num] = found
+            bar.advance(num)
+    # One by one the row that cost the worker is found, and it alone has a reason.
+    singles = [([rows[i].source], settings) for i in lost]
+    for index, found in executor.map(standard.standardize, singles):
+        failed = isinstance(found, WorkerFailure)
+        results[lost[index]] = f"its reader was lost: {found.reason}" if failed else found[0]
+    return results
+
+
+def _executor(num_rows: int, num_workers: int | None) -> Executor:
+    """As many workers as the rows are worth.
+
+    Raises:
+        ValueError: If `num_workers` is negative.
+    """
     if num_workers is None:
         num_workers = usable_cores()
     if num_workers < 0:
         raise ValueError(f"num_workers is {num_workers}; allowed: 0 (this process), 1, 2, …")
-    num_workers = min(num_workers, len(rows) // _ROWS_PER_WORKER)
-    results: list[standard.Arrays | str] = []
-    bar = tqdm(total=len(rows), unit="crystal", desc="reading", disable=not progress)
-    with bar:
-        for done in _standardize_all(chunks, settings, num_workers):
-            results.extend(done)
-            bar.update(len(done))
-    return results
-
-
-def _standardize_all(
-    chunks: Sequence[list[standard.Source]], settings: dict[str, bool], num_workers: int
-) -> Iterator[list[standard.Arrays | str]]:
-    """The results of each chunk, in order."""
-    requests = [(chunk, settings) for chunk in chunks]
-    if num_workers < 2:
-        yield from map(standard.standardize, requests)
-        return
-    early: dict[int, list[standard.Arrays | str]] = {}
-    following = 0
-    for index, answer in answers(
-        standard.__file__, "standardize", requests, num_workers=num_workers
-    ):
-        early[index] = _one_by_one(*requests[index]) if isinstance(answer, Lost) else answer
-        while following in early:
-            yield early.pop(following)
-            following += 1
-
-
-def _one_by_one(
-    sources: Sequence[standard.Source], settings: dict[str, bool]
-) -> list[standard.Arrays | str]:
-    """The results of a chunk over which a worker was lost: the row that did it has a reason."""
-    requests = [([source], settings) for source in sources]
-    results: list[standard.Arrays | str] = [""] * len(requests)
-    for index, answer in answers(standard.__file__, "standardize", requests, num_workers=1):
-        lost = isinstance(answer, Lost)
-        results[index] = f"its reader was lost: {answer.reason}" if lost else answer[0]
-    return results
+    num_workers = min(num_workers, num_rows // _ROWS_PER_WORKER)
+    return Serial() if num_workers < 2 else Pool(num_workers)
 
 
 def _assemble(

@@ -15,8 +15,8 @@ from pymatgen.core import Composition, Lattice, Structure
 
 from miad_jax.data import (
     Records,
-    dataset,
     from_structures,
+    load,
     load_dataset,
     load_packed,
     pack,
@@ -28,6 +28,9 @@ from miad_jax.data import (
     to_atoms,
     to_structures,
 )
+from miad_jax.parallel.executor import Serial
+from miad_jax.parallel.progress import Progress
+from miad_jax.storage.cache import default_cache_dir
 
 SALT = Structure.from_spacegroup(
     "Fm-3m", Lattice.cubic(5.69), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]]
@@ -233,6 +236,23 @@ def test_the_progress_bar_goes_to_standard_error_when_asked(tmp_path, capsys):
     assert "2/2" in err
 
 
+def test_an_executor_and_a_progress_of_ones_own_are_used(tmp_path):
+    seen = []
+
+    class Mine(Serial):
+        def map(self, function, requests, *, seconds=None):
+            seen.append(len(requests))
+            return super().map(function, requests, seconds=seconds)
+
+    class Told(Progress):
+        def bar(self, description, total, unit="", done=0):
+            seen.append((description, total))
+            return super().bar(description, total, unit, done)
+
+    load_dataset(write_csv(tmp_path / "set.csv"), executor=Mine(), progress=Told())
+    assert seen == [("reading", 2), 1, 0]
+
+
 def test_settings_change_the_cell(tmp_path):
     path = write_csv(tmp_path / "set.csv", {"salt": CIFS["salt"]})
     as_it_is, _ = load_dataset(path, primitive=False, niggli=False)
@@ -308,7 +328,7 @@ def test_a_second_load_comes_from_the_cache(tmp_path, monkeypatch):
     path = write_csv(tmp_path / "set.csv")
     first = load_dataset(path)
 
-    monkeypatch.setattr(dataset, "pack", None)
+    monkeypatch.setattr(load, "pack", None)
 
     assert_equal(first, load_dataset(path))
 
@@ -445,12 +465,12 @@ def test_a_packed_file_is_a_dataset_with_splits(tmp_path):
 
 
 def test_the_cache_folder_follows_the_environment(monkeypatch):
-    assert dataset.default_cache_dir() == Path(os.environ["MIAD_JAX_CACHE"])
+    assert default_cache_dir() == Path(os.environ["MIAD_JAX_CACHE"])
     monkeypatch.delenv("MIAD_JAX_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", "/elsewhere")
-    assert dataset.default_cache_dir() == Path("/elsewhere/miad_jax")
+    assert default_cache_dir() == Path("/elsewhere/miad_jax")
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert dataset.default_cache_dir() == Path.home() / ".cache" / "miad_jax"
+    assert default_cache_dir() == Path.home() / ".cache" / "miad_jax"
 
 
 @pytest.mark.filterwarnings("ignore:Issues encountered while parsing CIF")
