@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-import difflib
-import http.client
+import hashlib
 import os
 import tempfile
-import urllib.request
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from miad_jax.data.published import PUBLISHED, PublishedFile, did_you_mean
 from miad_jax.data.reading import SPLITS, read_csv, split_file
+from miad_jax.parallel.progress import Bar, Progress, as_progress
 from miad_jax.storage.files import atomic_file
-
-_CDVAE = "https://raw.githubusercontent.com/txie-93/cdvae/main/data"
-_MATTERGEN = "https://media.githubusercontent.com/media/microsoft/mattergen/main/data-release"
-PUBLISHED = {
-    "mp_20": f"{_CDVAE}/mp_20",
-    "perov_5": f"{_CDVAE}/perov_5",
-    "carbon_24": f"{_CDVAE}/carbon_24",
-    "alex_mp_20": f"{_MATTERGEN}/alex-mp/alex_mp_20.zip",
-}
-"""Where the data sets are: a folder with a CSV for each split, or a zip of them."""
 
 _BLOCK = 2**20
 _TIMEOUT_SECONDS = 60
-
-Report = Callable[[str, int, int], None]
-"""Told the name of a file, the bytes that have come, and all of them; 0 for all if unknown."""
+_LFS_POINTER = b"version https://git-lfs"
+_AGAIN = "the same command tries again, --address names another place"
 
 
 def download_dataset(
@@ -38,104 +27,145 @@ def download_dataset(
     folder: str | os.PathLike[str],
     *,
     address: str | None = None,
-    report: Report = lambda name, done, total: None,
+    progress: Progress | bool = False,
 ) -> dict[str, int]:
     """Fetch the splits of a published data set; files that are there already are left as they are.
+
+    What comes from where the authors keep it must have the published SHA-256. Of another address
+    no hash is known, so that only the content is checked: it must be a table of crystals.
 
     Args:
         name: A name of `PUBLISHED`.
         folder: Where train.csv, val.csv and test.csv go; missing folders are made.
         address: Another place that has them: of a folder with the three files, or of a zip.
-        report: Called as bytes come.
+        progress: Where to show what has come; True for bars on standard error.
 
     Returns:
         The files that came, with their numbers of crystals.
 
     Raises:
-        ValueError: If the name is unknown, or what came is no table of crystals.
+        ValueError: If the name is unknown, what came is not the published file or no table of
+            crystals, or the address is of an unknown kind.
         ConnectionError: If something could not be fetched whole.
     """
     if name not in PUBLISHED:
         hint = did_you_mean(name, PUBLISHED)
         raise ValueError(f"no data set is called {name!r}{hint}; allowed: {', '.join(PUBLISHED)}")
-    address = (address or PUBLISHED[name]).rstrip("/")
+    files = PUBLISHED[name] if address is None else _files_at(address.rstrip("/"))
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    missing = [f"{split}.csv" for split in SPLITS if split_file(folder, split) is None]
+    counts: dict[str, int] = {}
+    for file_name, file in files.items():
+        if file_name in missing:
+            with atomic_file(folder / file_name) as opened:
+                _fetch(file, opened, as_progress(progress))
+                counts[file_name] = _count(opened, file_name, file.address)
+        elif file_name.endswith(".zip") and {"train.csv", "val.csv"} & set(missing):
+            # A set may lack a test split, so a missing one alone is no reason to fetch the zip.
+            with tempfile.TemporaryFile(dir=folder) as opened:
+                _fetch(file, opened, as_progress(progress))
+                counts |= _extract(opened, missing, folder, file.address)
+    return counts
+
+
+def _files_at(address: str) -> Mapping[str, PublishedFile]:
+    """The files of an address of which nothing else is known."""
     if address.endswith(".zip"):
-        return _extract(address, folder, report)
-    return {
-        file_name: _keep(_fetch(f"{address}/{file_name}", report), folder / file_name, address)
-        for file_name in _missing(folder)
-    }
+        return {PurePosixPath(address).name: PublishedFile(address)}
+    return {f"{split}.csv": PublishedFile(f"{address}/{split}.csv") for split in SPLITS}
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """What to say behind an unknown name: the nearest known one, or nothing."""
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
+def _fetch(file: PublishedFile, opened: IO[bytes], progress: Progress) -> None:
+    """Write what an address holds, and check that it is what was published.
+
+    Raises:
+        ConnectionError: If it could not be fetched whole.
+        ValueError: If it is another file.
+    """
+    from pooch import HTTPDownloader
+
+    if not file.address.startswith(("http://", "https://")):
+        raise ValueError(f"the address is {file.address!r}; allowed: one of http:// or https://")
+    told = _Told(progress, PurePosixPath(file.address).name)
+    fetch = HTTPDownloader(progressbar=told, chunk_size=_BLOCK, timeout=_TIMEOUT_SECONDS)
+    try:
+        fetch(file.address, opened, None)
+    except OSError as error:
+        raise ConnectionError(f"{file.address} could not be fetched ({error}): {_AGAIN}") from error
+    finally:
+        told.close()
+    opened.flush()
+    opened.seek(0)
+    if opened.read(len(_LFS_POINTER)) == _LFS_POINTER:
+        raise ValueError(
+            f"{file.address} holds a pointer of Git LFS in place of the file: name with --address "
+            "where the file itself is (on GitHub: media.githubusercontent.com/media/…)"
+        )
+    size = opened.seek(0, os.SEEK_END)
+    opened.seek(0)
+    digest = hashlib.file_digest(opened, "sha256")  # type: ignore[arg-type]
+    if file.sha256 and digest.hexdigest() != file.sha256:
+        raise ValueError(
+            f"{file.address} gave {size} bytes that are not the published file of "
+            f"{file.num_bytes} bytes (its SHA-256 differs): {_AGAIN}, whose content is checked "
+            "without a hash"
+        )
+    opened.seek(0)
 
 
-def _missing(folder: Path) -> list[str]:
-    """The files of splits that a folder has in no form that `load_dataset` reads."""
-    return [f"{split}.csv" for split in SPLITS if split_file(folder, split) is None]
+class _Told:
+    """What pooch says of a download, in bytes, told to a `Progress` in MB."""
+
+    def __init__(self, progress: Progress, name: str):
+        self.total = 0
+        self._progress, self._name = progress, name
+        self._done = 0
+        self._bar: Bar | None = None
+
+    def update(self, num_bytes: int) -> None:
+        """Take up a block; pooch counts the last one as a whole one."""
+        self._done += num_bytes
+        if self._bar is None:
+            self._bar = self._progress.bar(self._name, round(self.total / 1e6, 1), "MB")
+        self._bar.update(round(min(self._done, self.total or self._done) / 1e6, 1))
+
+    def reset(self) -> None:
+        """Begin to count anew, as pooch does before it says that all has come."""
+        self._done = 0 if self.total else self._done
+
+    def close(self) -> None:
+        """Close the bar."""
+        if self._bar is not None:
+            self._bar.close()
 
 
-def _extract(address: str, folder: Path, report: Report) -> dict[str, int]:
-    """Fetch a zip and take the missing splits out of it, in whichever folder of it they are."""
-    missing = _missing(folder)
-    if not {"train.csv", "val.csv"} & set(missing):
-        return {}  # a set may lack a test split
+def _extract(
+    archive: IO[bytes], missing: Iterable[str], folder: Path, address: str
+) -> dict[str, int]:
+    """Take the missing splits out of a zip, in whichever folder of it they are."""
     counts = {}
-    with tempfile.TemporaryFile(dir=folder) as archive:
-        for block in _fetch(address, report):
-            archive.write(block)
-        try:
-            with zipfile.ZipFile(archive) as opened:
-                for member in opened.infolist():
-                    file_name = PurePosixPath(member.filename).name
-                    if file_name in missing and not member.filename.startswith("__MACOSX/"):
-                        with opened.open(member) as content:
-                            counts[file_name] = _keep(_blocks(content), folder / file_name, address)
-        except (zipfile.BadZipFile, zlib.error) as error:
-            raise ValueError(f"{address} is no zip that can be read: {error}") from error
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            for member in opened.infolist():
+                file_name = PurePosixPath(member.filename).name
+                if file_name in missing and not member.filename.startswith("__MACOSX/"):
+                    with opened.open(member) as content, atomic_file(folder / file_name) as file:
+                        while block := content.read(_BLOCK):
+                            file.write(block)
+                        counts[file_name] = _count(file, file_name, address)
+    except (zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{address} is no zip that can be read: {error}") from error
     if not counts:
         raise ValueError(f"{address} holds none of {', '.join(missing)}: give another --address")
     return counts
 
 
-def _fetch(address: str, report: Report) -> Iterator[bytes]:
-    """What an address holds, in blocks."""
-    done = 0
+def _count(file: IO[bytes], file_name: str, address: str) -> int:
+    """The number of crystals in a table."""
+    file.flush()
     try:
-        with urllib.request.urlopen(address, timeout=_TIMEOUT_SECONDS) as response:
-            total = int(response.headers.get("Content-Length") or 0)
-            for block in _blocks(response):
-                yield block
-                done += len(block)
-                report(address.rpartition("/")[2], done, total)
-    except (OSError, http.client.HTTPException) as error:
-        raise ConnectionError(
-            f"{address} could not be fetched ({error}): the same command tries again, "
-            "--address names another place"
-        ) from error
-    if done < total:
-        raise ConnectionError(
-            f"{address} ended after {done} of {total} bytes: the same command tries again"
-        )
-
-
-def _blocks(source: IO[bytes]) -> Iterator[bytes]:
-    return iter(lambda: source.read(_BLOCK), b"")
-
-
-def _keep(blocks: Iterable[bytes], path: Path, address: str) -> int:
-    """Put a table of crystals on disk, and return their number."""
-    with atomic_file(path) as file:
-        for block in blocks:
-            file.write(block)
-        file.flush()
-        try:
-            return sum(1 for _ in read_csv(Path(file.name)))
-        except ValueError as error:
-            said = str(error).replace(file.name, "it")
-            raise ValueError(f"{path.name} of {address} is no table of crystals: {said}") from error
+        return sum(1 for _ in read_csv(Path(file.name)))
+    except ValueError as error:
+        said = str(error).replace(file.name, "it")
+        raise ValueError(f"{file_name} of {address} is no table of crystals: {said}") from error

@@ -79,7 +79,7 @@ class _TerminalBar(Bar):
         self._bar: Any = tqdm(
             desc=description,
             total=total,
-            unit=f" {unit}" if unit else "it",
+            unit=f" {unit.strip()}" if unit else "it",
             initial=done,
             dynamic_ncols=True,
         )

@@ -1,14 +1,18 @@
 """Fetching data sets, from a local server."""
 
+import hashlib
 import io
+import re
 import threading
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from miad_jax.data import load_dataset
+from miad_jax.data import download, load_dataset
 from miad_jax.data.download import download_dataset
+from miad_jax.data.published import PUBLISHED, PublishedFile
+from miad_jax.parallel.progress import Bar, Progress
 
 CIF = """data_x
 _cell_length_a 3
@@ -39,6 +43,8 @@ def zipped(**members):
 PAGES = {
     **{f"/mp_20/{split}.csv": TABLE for split in ("train", "val", "test")},
     "/two/train.csv": TABLE,
+    "/large/train.csv": TABLE + b"\n" * 1_500_000,
+    "/prose/train.csv": b"this is a web page",
     "/pointer/train.csv": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
     "/cut/train.csv": TABLE,
     "/alex.zip": zipped(train=TABLE, val=TABLE, readme=b"x"),
@@ -79,16 +85,9 @@ def names(folder):
 
 
 def test_splits_come_and_load(server, tmp_path):
-    seen = []
     folder = tmp_path / "data" / "mp_20"
-    counts = download_dataset(
-        "mp_20",
-        folder,
-        address=f"{server.address}/mp_20/",
-        report=lambda *told: seen.append(told),
-    )
+    counts = download_dataset("mp_20", folder, address=f"{server.address}/mp_20/")
     assert counts == {"train.csv": 2, "val.csv": 2, "test.csv": 2}
-    assert ("val.csv", len(TABLE), len(TABLE)) in seen
     assert (folder / "test.csv").read_bytes() == TABLE
     crystals, records = load_dataset(folder, "val", cache_dir=tmp_path, num_workers=0)
     assert list(records.ids) == ["a", "b"]
@@ -133,12 +132,9 @@ def test_splits_come_out_of_a_zip(server, tmp_path):
 @pytest.mark.parametrize(
     ("place", "error", "said"),
     [
-        (
-            "pointer",
-            ValueError,
-            r"train\.csv of .* is no table of crystals: it has no column",
-        ),
-        ("cut", ConnectionError, "ended after .* bytes|IncompleteRead"),
+        ("prose", ValueError, r"train\.csv of .* is no table of crystals: it has no column"),
+        ("pointer", ValueError, r"holds a pointer of Git LFS .* media\.githubusercontent\.com"),
+        ("cut", ConnectionError, r"cut/train\.csv could not be fetched .*1 more expected"),
         ("empty.zip", ValueError, "holds none of train"),
         ("broken.zip", ValueError, "is no zip"),
     ],
@@ -152,6 +148,89 @@ def test_what_is_no_data_set_leaves_no_file(server, tmp_path, place, error, said
 def test_no_server(tmp_path):
     with pytest.raises(ConnectionError, match="could not be fetched"):
         download_dataset("mp_20", tmp_path, address="http://127.0.0.1:9/mp_20")
+
+
+def test_an_address_of_another_kind_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="allowed: one of http:// or https://"):
+        download_dataset("mp_20", tmp_path, address="s3://bucket/mp_20")
+    assert names(tmp_path) == []
+
+
+@pytest.fixture
+def published(server, monkeypatch):
+    """Published sets that the local server has."""
+
+    def file(page, content):
+        digest = hashlib.sha256(content).hexdigest()
+        return PublishedFile(f"{server.address}/{page}", digest, len(content))
+
+    sets = {
+        "good": {f"{s}.csv": file(f"mp_20/{s}.csv", TABLE) for s in ("train", "val", "test")},
+        "changed": {
+            "train.csv": file("mp_20/train.csv", TABLE),
+            "val.csv": file("mp_20/val.csv", TABLE + b"longer"),
+        },
+        "zip": {"alex.zip": file("alex.zip", PAGES["/alex.zip"])},
+        "changed zip": {"alex.zip": file("alex.zip", b"other")},
+        "pointer": {"train.csv": file("pointer/train.csv", TABLE)},
+    }
+    monkeypatch.setattr(download, "PUBLISHED", sets)
+
+
+def test_published_files_come(published, tmp_path):
+    assert download_dataset("good", tmp_path / "a") == dict.fromkeys(
+        ("train.csv", "val.csv", "test.csv"), 2
+    )
+    assert download_dataset("zip", tmp_path / "b") == {"train.csv": 2, "val.csv": 2}
+    assert names(tmp_path / "b") == ["train.csv", "val.csv"]
+
+
+def test_a_file_that_is_not_the_published_one_is_refused(published, tmp_path):
+    expected = len(TABLE) + len(b"longer")
+    said = rf"val\.csv gave {len(TABLE)} bytes .* published file of {expected} bytes .*--address"
+    with pytest.raises(ValueError, match=said):
+        download_dataset("changed", tmp_path)
+    assert names(tmp_path) == ["train.csv"]
+    with pytest.raises(ValueError, match=r"alex\.zip gave .* published file of 5 bytes"):
+        download_dataset("changed zip", tmp_path / "zip")
+    assert names(tmp_path / "zip") == []
+    with pytest.raises(ValueError, match="holds a pointer of Git LFS"):
+        download_dataset("pointer", tmp_path / "pointer")
+    assert names(tmp_path / "pointer") == []
+
+
+def test_the_files_of_the_published_sets():
+    """As the table of the data sets has them."""
+    assert list(PUBLISHED) == ["mp_20", "perov_5", "carbon_24", "mpts_52", "alex_mp_20"]
+    files = [file for files in PUBLISHED.values() for file in files.values()]
+    assert len({file.sha256 for file in files}) == len({file.address for file in files}) == 13
+    assert all(re.fullmatch("[0-9a-f]{64}", file.sha256) for file in files)
+    assert sum(file.num_bytes for file in files) == 454_659_342
+    media = "https://media.githubusercontent.com/media"
+    flowmm = f"{media}/facebookresearch/flowmm/main/data"
+    assert PUBLISHED["mpts_52"]["val.csv"].address == f"{flowmm}/mpts_52/val.csv"
+    assert list(PUBLISHED["perov_5"]) == ["train.csv", "val.csv", "test.csv"]
+    assert all(file.address.startswith(media) for file in files)
+
+
+def test_progress_is_told_in_megabytes(server, tmp_path):
+    told = []
+
+    class ToldBar(Bar):
+        def update(self, done, numbers=None):
+            told.append(done)
+
+        def close(self):
+            told.append("closed")
+
+    class Told(Progress):
+        def bar(self, description, total, unit="", done=0):
+            told.append((description, total, unit))
+            return ToldBar()
+
+    with pytest.raises(ConnectionError, match="404"):
+        download_dataset("mp_20", tmp_path, address=f"{server.address}/large", progress=Told())
+    assert told == [("train.csv", 1.5, "MB"), 1.0, 1.5, 1.5, "closed", "closed"]
 
 
 def test_unknown_name(tmp_path):
