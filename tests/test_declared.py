@@ -1,0 +1,59 @@
+"""What the package imports is what it declares, no less and no more."""
+
+import ast
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+# Distributions whose module has another name.
+NAMES = {"absl": "absl-py", "orbax": "orbax-checkpoint"}
+# Declared for their versions alone: chgnet runs on torch.
+UNSEEN = {"torch"}
+
+
+def normal(name):
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def declared(requirements):
+    return {normal(re.match(r"[\w.-]+", requirement)[0]) for requirement in requirements}
+
+
+def modules(node):
+    """The modules that a node of the syntax tree imports."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    return [node.module] if isinstance(node, ast.ImportFrom) else []
+
+
+def imported(folder):
+    """Distributions that the modules of a folder import, each with a file that does."""
+    found = {}
+    for path in (ROOT / folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            for module in modules(node):
+                top = module.split(".")[0]
+                if top not in sys.stdlib_module_names and top != "miad_jax":
+                    found.setdefault(normal(NAMES.get(top, top)), path.relative_to(ROOT))
+    return found
+
+
+REQUIRED = declared(PROJECT["dependencies"])
+EXTRAS = {name: declared(x) for name, x in PROJECT["optional-dependencies"].items()}
+IMPORTED = imported("miad_jax")
+
+
+@pytest.mark.parametrize("name", sorted(IMPORTED))
+def test_what_is_imported_is_declared(name):
+    users = REQUIRED.union(*(names for extra, names in EXTRAS.items() if extra != "test"))
+    assert name in users, f"{IMPORTED[name]} imports {name}"
+
+
+@pytest.mark.parametrize("name", sorted(REQUIRED.union(*EXTRAS.values()) - EXTRAS["test"] - UNSEEN))
+def test_what_is_declared_is_imported(name):
+    assert name in IMPORTED
