@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import math
 import re
@@ -45,11 +44,14 @@ def extxyz_text(crystals: Sequence[Crystal], rows: Sequence[Mapping[str, Any]]) 
 
 def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
     """A table with a column for every key, numbers to six digits, empty where None."""
+    import pandas as pd
+
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(columns)
-    for row in rows:
-        values = (row.get(name) for name in columns)
-        writer.writerow([f"{x:.6g}" if isinstance(x, float) else x for x in values])
-    return buffer.getvalue()
+    # Values become text before pandas sees them: it would turn integers with gaps into floats.
+    values = [[_six_digits(row.get(name)) for name in columns] for row in rows]
+    table = pd.DataFrame(values, columns=columns, dtype=object)
+    return table.to_csv(index=False, lineterminator="\n")
+
+
+def _six_digits(value: Any) -> Any:
+    return f"{value:.6g}" if isinstance(value, float) else value
