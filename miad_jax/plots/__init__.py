@@ -1,1 +1,19 @@
-"""Figures of crystals and of sets of them."""
+"""Figures of crystals and of sets of them. They know crystals and rows, not who made these."""
+
+from miad_jax.plots.periodic_table import plot_periodic_table
+from miad_jax.plots.summary import (
+    plot_atoms_per_cell,
+    plot_densities,
+    plot_elements,
+    summary_figure,
+)
+from miad_jax.plots.unit_cell import draw_cell
+
+__all__ = [
+    "draw_cell",
+    "plot_atoms_per_cell",
+    "plot_densities",
+    "plot_elements",
+    "plot_periodic_table",
+    "summary_figure",
+]
