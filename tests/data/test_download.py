@@ -75,7 +75,7 @@ def server():
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
         running.asked = asked
         running.address = f"http://127.0.0.1:{running.server_port}"
-        threading.Thread(target=running.serve_forever, daemon=True).start()
+        threading.Thread(target=running.serve_forever, args=(0.02,), daemon=True).start()
         yield running
         running.shutdown()
 

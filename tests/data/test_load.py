@@ -28,7 +28,8 @@ from miad_jax.data import (
     to_atoms,
     to_structures,
 )
-from miad_jax.parallel.executor import Serial
+from miad_jax.parallel.executor import Serial, WorkerFailure
+from miad_jax.parallel.pool import Pool
 from miad_jax.parallel.progress import Progress
 from miad_jax.storage.cache import default_cache_dir
 
@@ -138,72 +139,80 @@ def test_columns_are_numbers_or_text(tmp_path):
     assert records.columns["nothing"].tolist() == ["", ""]
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_bad_rows_are_listed_with_their_reason_and_the_rest_is_used(tmp_path, num_workers):
-    good = {f"good-{i}": CIFS["salt"] for i in range(TWO_WORKERS)}
-    bad = {
-        "mangled": CIFS["quartz"].replace("_cell_length_a", "_cell_lost"),
-        "empty": "",
-        "disordered": DISORDERED.to(fmt="cif"),
-        "fermium": Structure(Lattice.cubic(3), ["Fm"], [[0, 0, 0]]).to(fmt="cif"),
-        "prose": "this is no CIF",
-    }
-    names = list(good)
-    cifs = {names[0]: good[names[0]], **bad, **good, "quartz": CIFS["quartz"]}
+BAD = {
+    "mangled": CIFS["quartz"].replace("_cell_length_a", "_cell_lost"),
+    "empty": "",
+    "disordered": DISORDERED.to(fmt="cif"),
+    "fermium": Structure(Lattice.cubic(3), ["Fm"], [[0, 0, 0]]).to(fmt="cif"),
+    "prose": "this is no CIF",
+}
+COARSE = CIFS["quartz"].replace("0.33333333", "0.3333")
+"""A CIF of which the parser warns."""
+
+
+def test_bad_rows_are_listed_with_their_reason_and_the_rest_is_used(tmp_path):
+    good = {f"good-{i}": CIFS["salt"] for i in range(10)}
+    cifs = {"good-0": good["good-0"], **BAD, **good, "quartz": CIFS["quartz"]}
     path = write_csv(tmp_path / "set.csv", cifs, ())
 
-    crystals, records = load_dataset(path, num_workers=num_workers)
+    crystals, records = load_dataset(path)
 
-    assert list(records.ids) == [*names, "quartz"]
-    assert len(crystals) == len(records) == len(names) + 1
-    assert crystals.num_atoms.tolist() == [2] * len(names) + [9]
+    assert list(records.ids) == [*good, "quartz"]
+    assert len(crystals) == len(records) == len(good) + 1
+    assert crystals.num_atoms.tolist() == [2] * len(good) + [9]
     reasons = dict(records.rejected)
-    assert list(reasons) == list(bad)
+    assert list(reasons) == list(BAD)
     assert all(reasons.values())
     assert "no CIF text" in reasons["empty"]
     assert "disordered" in reasons["disordered"]
     assert "[100]" in reasons["fermium"]
-    assert records.describe().startswith(f"{len(names) + 1} crystals, 5 rows rejected: mangled (")
-    assert_equal((crystals, records), load_dataset(path, num_workers=num_workers))
+    assert records.describe().startswith(f"{len(good) + 1} crystals, 5 rows rejected: mangled (")
+    assert_equal((crystals, records), load_dataset(path))
 
 
-def test_workers_give_what_this_process_gives(tmp_path):
-    cifs = {str(i): CIFS[("salt", "quartz")[i % 3 == 0]] for i in range(TWO_WORKERS + 5)}
-    rows = list(read_rows(write_csv(tmp_path / "set.csv", cifs, ())))
+def test_workers_give_what_this_process_gives_and_say_nothing(tmp_path, capfd, recwarn):
+    cifs = {str(i): [CIFS["salt"], CIFS["quartz"], COARSE][i % 3] for i in range(TWO_WORKERS)}
+    rows = list(read_rows(write_csv(tmp_path / "set.csv", cifs | BAD, ())))
 
-    assert_equal(pack(rows, num_workers=2), pack(rows, num_workers=0))
-
-
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_warnings_of_the_cif_parser_are_silenced(tmp_path, capfd, recwarn, num_workers):
-    coarse = CIFS["quartz"].replace("0.33333333", "0.3333")
-    with pytest.warns(UserWarning, match="rounded to ideal values"):
-        Structure.from_str(coarse, fmt="cif")
-    path = write_csv(tmp_path / "set.csv", dict.fromkeys(map(str, range(TWO_WORKERS)), coarse), ())
-
-    pack(read_rows(path), num_workers=num_workers)
-
+    here = pack(rows, num_workers=0)
+    assert [name for name, _ in here[1].rejected] == list(BAD)
+    assert_equal(pack(rows, num_workers=2), here)
     assert not recwarn.list
     assert capfd.readouterr() == ("", "")
+    with pytest.warns(UserWarning, match="rounded to ideal values"):
+        Structure.from_str(COARSE, fmt="cif")
 
 
-def test_the_row_over_which_a_worker_dies_is_rejected_and_no_other(monkeypatch, tmp_path):
-    dying = tmp_path / "dying.py"
-    dying.write_text(
-        "import os, runpy\n"
-        f"real = runpy.run_path({standard.__file__!r})['standardize']\n"
-        "def standardize(request):\n"
-        "    return os._exit(7) if any('deadly' in str(s) for s in request[0]) else real(request)\n"
-    )
-    monkeypatch.setattr(standard, "__file__", str(dying))
-    good = dict.fromkeys(map(str, range(TWO_WORKERS)), CIFS["quartz"])
+@pytest.mark.parametrize(
+    ("num_rows", "num_workers", "executor", "expected"),
+    [(TWO_WORKERS, 2, Pool, 2), (TWO_WORKERS - 1, 2, Serial, 1), (10_000, 3, Pool, 3),
+     (10_000, 1, Serial, 1), (10_000, 0, Serial, 1)],
+)  # fmt: skip
+def test_few_rows_start_no_process(num_rows, num_workers, executor, expected):
+    found = packing._executor(num_rows, num_workers)
+    assert isinstance(found, executor)
+    assert found.num_workers == expected
+
+
+def test_a_negative_number_of_workers_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"num_workers is -1; allowed: 0 \(this process\)"):
+        load_dataset(write_csv(tmp_path / "set.csv"), num_workers=-1)
+
+
+def test_the_row_over_which_a_worker_dies_is_rejected_and_no_other(tmp_path):
+    class Dying(Serial):
+        def map(self, function, requests, *, seconds=None):
+            for index, found in super().map(function, requests, seconds=seconds):
+                deadly = any("deadly" in source for source in requests[index][0])
+                yield index, WorkerFailure("took longer than 3 s") if deadly else found
+
+    good = dict.fromkeys(map(str, range(10)), CIFS["quartz"])
     path = write_csv(tmp_path / "set.csv", good | {"deadly": "data_deadly"}, ())
 
-    crystals, records = pack(read_rows(path), num_workers=2)
+    crystals, records = pack(read_rows(path), executor=Dying())
 
-    assert len(crystals) == TWO_WORKERS
-    reason = "its reader was lost: its worker process ended early (exit code 7)"
-    assert records.rejected == [("deadly", reason)]
+    assert len(crystals) == len(good)
+    assert records.rejected == [("deadly", "its reader was lost: took longer than 3 s")]
 
 
 def test_workers_import_neither_jax_nor_the_package():
