@@ -1,4 +1,4 @@
-"""What the commands share: flags, one-sentence errors, a progress bar, JAX's compilation cache."""
+"""What the commands share: flags, one-sentence errors, signals, devices, compilation cache."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from types import FrameType
-from typing import Any
 
 import jax
 from absl import flags
 
-from miad_jax.parallel.pool import usable_cores
+from miad_jax.parallel.executor import usable_cores
 from miad_jax.storage.cache import default_cache_dir
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
@@ -128,35 +127,3 @@ def stop_on_signal() -> Callable[[], bool]:
     signal.signal(signal.SIGTERM, lambda number, frame: asked.append(number))
     signal.signal(signal.SIGINT, interrupt)
     return lambda: bool(asked)
-
-
-class Bar:
-    """A progress bar on standard error: description, count, rate, time left, newest numbers."""
-
-    def __init__(self, description: str, unit: str):
-        self._description, self._unit = description, unit
-        self._bar: Any = None
-
-    def __call__(self, done: float, total: float, numbers: dict[str, float]) -> None:
-        """Show that `done` of `total` are done."""
-        from tqdm import tqdm
-
-        if self._bar is None:
-            # The rate counts from the first call on: neither compilation nor a resumed run's past.
-            self._bar = tqdm(
-                total=total,
-                initial=done,
-                desc=self._description,
-                unit=self._unit,
-                dynamic_ncols=True,
-            )
-        if numbers:
-            self._bar.set_postfix_str(
-                " ".join(f"{k}={v:.3g}" for k, v in numbers.items()), refresh=False
-            )
-        self._bar.update(done - self._bar.n)
-
-    def close(self) -> None:
-        """Leave the bar as it is and go to the next line."""
-        if self._bar is not None:
-            self._bar.close()

@@ -201,25 +201,3 @@ def _end(process: subprocess.Popen[bytes]) -> int:
             with suppress(OSError):  # what a dead worker did not take
                 pipe.close()
     return process.wait()
-
-
-class Lost(WorkerFailure):
-    """Until its callers have moved."""
-
-    @property
-    def late(self) -> bool:
-        """Until its callers have moved."""
-        return self.timed_out
-
-
-def answers(
-    script: str,
-    function: str,
-    requests: Sequence[Any],
-    *,
-    num_workers: int,
-    seconds: float | None = None,
-) -> Generator[tuple[int, Any], None, None]:
-    """Until its callers have moved to `Pool.map`."""
-    for index, x in _map(script, function, requests, num_workers, seconds):
-        yield index, Lost(x.reason, x.timed_out) if isinstance(x, WorkerFailure) else x

@@ -10,6 +10,7 @@ import pickle
 import runpy
 import signal
 import sys
+import traceback
 
 
 def serve(script: str, function: str) -> None:
@@ -28,7 +29,9 @@ def serve(script: str, function: str) -> None:
         except Exception as error:
             pickle.dump((False, f"{type(error).__name__}: {error}"), replies)
             replies.flush()
-            raise
+            traceback.print_exc()
+            sys.stderr.flush()
+            os._exit(1)  # at once: threads that the function has left may not hold it up
         replies.write(reply)
         replies.flush()
 

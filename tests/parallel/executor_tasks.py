@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 import time
 
 
@@ -14,6 +15,8 @@ def work(request):
     if request == "noise":
         print("nothing printed may mix with results")
     if request == "raise":
+        if "pytest" not in sys.modules:  # a thread that would hold up the end of a worker
+            threading.Thread(target=time.sleep, args=(60,)).start()
         raise LookupError("no such crystal")
     if request == "unpicklable":
         return lambda: 0
