@@ -1,4 +1,4 @@
-"""What the package imports is what it declares, no less and no more."""
+"""What the package imports is what it declares, and its files are what a wheel takes along."""
 
 import ast
 import re
@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = PYPROJECT["project"]
 # Distributions whose module has another name.
 NAMES = {"absl": "absl-py", "orbax": "orbax-checkpoint"}
 # Declared for their versions alone: chgnet runs on torch.
@@ -57,3 +58,16 @@ def test_what_is_imported_is_declared(name):
 @pytest.mark.parametrize("name", sorted(REQUIRED.union(*EXTRAS.values()) - EXTRAS["test"] - UNSEEN))
 def test_what_is_declared_is_imported(name):
     assert name in IMPORTED
+
+
+def test_every_file_of_the_package_goes_into_a_wheel():
+    package_data = PYPROJECT["tool"]["setuptools"]["package-data"]
+    taken = {
+        path
+        for package, patterns in package_data.items()
+        for pattern in patterns
+        for path in (ROOT / package.replace(".", "/")).glob(pattern)
+    }
+    files = {x for x in (ROOT / "miad_jax").rglob("*") if x.is_file() and x.suffix != ".pyc"}
+    assert {x for x in files if x.suffix != ".py"} == taken
+    assert all((x.parent / "__init__.py").exists() for x in files if x.suffix == ".py")
