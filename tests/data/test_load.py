@@ -43,7 +43,7 @@ QUARTZ = Structure.from_spacegroup(
     [[0.4697, 0, 1 / 3], [0.4133, 0.2672, 0.4521]],
 )
 DISORDERED = Structure(Lattice.cubic(3), [Composition("Fe0.5Ni0.5")], [[0, 0, 0]])
-TWO_WORKERS = 40
+TWO_WORKERS = 16
 """Rows that are enough for two worker processes in these tests."""
 CIFS = {"salt": SALT.to(fmt="cif"), "quartz": QUARTZ.to(fmt="cif")}
 
@@ -60,7 +60,7 @@ def cache(tmp_path, monkeypatch):
 def _workers_for_few_rows(monkeypatch):
     """Workers start for sets as small as those of a test, and share their rows."""
     monkeypatch.setattr(packing, "_ROWS_PER_WORKER", TWO_WORKERS // 2)
-    monkeypatch.setattr(packing, "_CHUNK", 8)
+    monkeypatch.setattr(packing, "_CHUNK", 4)
 
 
 def write_csv(path, cifs=CIFS, energies=(0.5, -1)):

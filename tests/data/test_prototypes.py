@@ -37,6 +37,8 @@ def script():
     """The build script, found whatever folder pytest was started in."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(ROOT))
+        # Of the library's seconds nine tenths go into the grammar of its literature references.
+        patch.setattr("pymatgen.util.provenance.is_valid_bibtex", lambda reference: True)
         yield importlib.import_module("experiments.prototypes.build")
 
 
