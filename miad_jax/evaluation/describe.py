@@ -17,6 +17,14 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from miad_jax.crystal import MIRAGE, Crystal
+from miad_jax.evaluation.validity.structure import (
+    MIN_VALID_DISTANCE_ANGSTROM,
+    NOT_AN_ELEMENT,
+    NOT_FINITE,
+    is_valid_structure,
+    min_distance,
+    why_no_crystal,
+)
 
 Row = dict[str, Any]
 """A crystal's facts by column name; None where there is none."""
@@ -24,21 +32,7 @@ Row = dict[str, Any]
 SYMPREC_ANGSTROM = (0.1, 0.01)
 """Tolerances of the two space groups."""
 
-MIN_VALID_DISTANCE_ANGSTROM = 0.5
-MIN_VALID_VOLUME_ANGSTROM3 = 0.1
-MAX_EDGE_ANGSTROM = 1e4
-MIN_RELATIVE_VOLUME = 1e-5
-"""Volume over the product of the edges; below it the rounding of float32 decides the cell."""
-
-HEAVIEST_ELEMENT = 118
 AMU_PER_ANGSTROM3_IN_G_PER_CM3 = 1.66053906892
-
-NO_ATOM = "has no atom"
-NOT_FINITE = "holds a number that is not finite"
-MIRAGE_ATOM = "holds a mirage atom"
-NOT_AN_ELEMENT = "holds an atom type that is no element"
-FLAT = "the cell is flat"
-TOO_LARGE = f"a cell edge is longer than {MAX_EDGE_ANGSTROM:g} Å"
 
 COLUMNS = (
     *("reduced_formula", "formula", "chemical_system", "num_atoms"),
@@ -52,8 +46,7 @@ COLUMNS = (
 def describe(crystal: Crystal, *, infused: bool = True) -> Row:
     """Describe one crystal; never raises for what the crystal holds.
 
-    A structure is valid if its smallest distance is at least 0.5 Å and its volume at least
-    0.1 Å³ (Xie et al. 2022); one atom alone has no smallest distance and needs the volume only.
+    `validity.structure` decides whether the arrays are a crystal and its structure is valid.
 
     Args:
         crystal: One crystal, with or without its mirage atoms and padding.
@@ -79,7 +72,7 @@ def describe(crystal: Crystal, *, infused: bool = True) -> Row:
     real = atom_types != MIRAGE
 
     row: Row = dict.fromkeys(COLUMNS) | {"num_atoms": int(real.sum()), "valid_structure": False}
-    row["reason"] = _why_no_crystal(lattice, frac_coords, atom_types, infused)
+    row["reason"] = why_no_crystal(lattice, frac_coords, atom_types, infused=infused)
     if row["reason"] not in (NOT_FINITE, NOT_AN_ELEMENT):
         row |= _composition(atom_types[real]) | _cell(lattice)
     if not row["reason"]:
@@ -93,30 +86,6 @@ def describe_all(crystals: Crystal | Iterable[Crystal], *, infused: bool = True)
         on_host = jax.tree.map(np.asarray, crystals)
         crystals = [on_host[i] for i in range(len(on_host))]
     return [describe(crystal, infused=infused) for crystal in crystals]
-
-
-def min_distance(lattice: Float[np.ndarray, "3 3"], frac_coords: Float[np.ndarray, "n 3"]) -> float:
-    """Smallest distance in Å between two different sites, their periodic images included.
-
-    In a Minkowski-reduced cell the nearest image of a site is at most two cells away, so 125
-    images are enough whatever the shape of the cell, and nothing grows with it. A site's own
-    images do not count; a single site gives infinity.
-    """
-    from ase.geometry import minkowski_reduce
-
-    reduced, _ = minkowski_reduce(lattice)
-    first, second = np.triu_indices(len(frac_coords), k=1)
-    shift = np.arange(-2, 3)
-    images = np.stack(np.meshgrid(shift, shift, shift), -1).reshape(-1, 3) @ reduced
-    smallest = np.inf
-    for start in range(0, len(first), 4096):
-        pair = slice(start, start + 4096)
-        difference = (frac_coords[second[pair]] - frac_coords[first[pair]]) % 1
-        difference = difference @ lattice @ np.linalg.inv(reduced)
-        difference -= np.round(difference)
-        vectors = (difference @ reduced)[:, None] + images
-        smallest = min(smallest, float(np.sqrt((vectors**2).sum(-1).min())))
-    return smallest
 
 
 def spacegroup(
@@ -149,26 +118,6 @@ def spacegroup(
         except getattr(spglib, "SpglibError", RuntimeError):
             found = None
     return (None, None) if found is None else (found.international, int(found.number))
-
-
-def _why_no_crystal(
-    lattice: np.ndarray, frac_coords: np.ndarray, atom_types: np.ndarray, infused: bool
-) -> str:
-    """The first reason why the arrays are no crystal, or an empty string."""
-    if not (np.isfinite(lattice).all() and np.isfinite(frac_coords).all()):
-        return NOT_FINITE
-    if ((atom_types < 0) | (atom_types > HEAVIEST_ELEMENT)).any():
-        return NOT_AN_ELEMENT
-    if not infused and (atom_types == MIRAGE).any():
-        return MIRAGE_ATOM
-    if not (atom_types != MIRAGE).any():
-        return NO_ATOM
-    edges = np.linalg.norm(lattice, axis=-1)
-    if edges.max() > MAX_EDGE_ANGSTROM:
-        return TOO_LARGE
-    if abs(np.linalg.det(lattice)) <= MIN_RELATIVE_VOLUME * edges.prod():
-        return FLAT
-    return ""
 
 
 def _composition(atom_types: np.ndarray) -> Row:
@@ -214,9 +163,7 @@ def _structure(lattice: np.ndarray, frac_coords: np.ndarray, atom_types: np.ndar
     row: Row = {
         "density_g_per_cm3": float(density),
         "min_distance_angstrom": distance if np.isfinite(distance) else None,
-        "valid_structure": bool(
-            distance >= MIN_VALID_DISTANCE_ANGSTROM and volume >= MIN_VALID_VOLUME_ANGSTROM3
-        ),
+        "valid_structure": is_valid_structure(distance, volume),
     }
     for symprec in SYMPREC_ANGSTROM:
         symbol, number = spacegroup(lattice, frac_coords, atom_types, symprec)

@@ -1,8 +1,9 @@
-"""The data set against which samples are judged: what is known, what is to be covered, the hull."""
+"""The data set that samples are measured against: what is known, to be covered, and the hull."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from jaxtyping import Float, Int
 
 from miad_jax.crystal import Crystal
 from miad_jax.data import Records, available_splits, load_dataset, to_structures
+from miad_jax.parallel.progress import Progress
 
 if TYPE_CHECKING:
     from pymatgen.core import Composition, Structure
@@ -22,7 +24,7 @@ FORMATION_ENERGY = "formation_energy_per_atom"
 
 @dataclass(frozen=True)
 class Reference:
-    """A data set for judging.
+    """A data set that samples are measured against.
 
     Attributes:
         name: Its name or path.
@@ -76,7 +78,9 @@ class Reference:
         return found
 
 
-def load_reference(name_or_path: str, *, progress: bool = False) -> Reference:
+def load_reference(
+    name_or_path: str | os.PathLike[str], *, progress: Progress | bool = False
+) -> Reference:
     """Load all splits of a data set; it needs a training split only.
 
     Raises:

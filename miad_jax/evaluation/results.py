@@ -1,4 +1,4 @@
-"""Everything that is found of a set of crystals: the value that the report is made from."""
+"""What `evaluate` returns: a row for each sample, the tables of rates, the relaxed crystals."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Int
 
-from miad_jax.evaluation.statistics import Quantity, Rate
+from miad_jax.evaluation.describe import COLUMNS
+from miad_jax.evaluation.statistics import Rate
+from miad_jax.evaluation.tables import Table, tables_text
 
 if TYPE_CHECKING:
+    import pandas as pd
     from pymatgen.core import Structure
 
-Table = Sequence[Rate | Quantity]
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class EvaluationResult:
-    """What a report shows.
+    """What is known of a set of samples.
 
     Attributes:
         rows: A row for every sample, in the order of the input, with the keys of
@@ -30,6 +31,8 @@ class EvaluationResult:
         reference_histogram: Number of reference crystals with 0, 1, 2, … atoms.
         settings: What the numbers depend on, for people: reference, potential, hull, versions.
         lost: Ids of samples over which a worker process was lost, so that an outcome is missing.
+        done: Names of the stages that are done, in order.
+        to_come: Names of the stages that are still to come; empty when the evaluation is complete.
     """
 
     rows: Sequence[Mapping[str, Any]]
@@ -39,6 +42,50 @@ class EvaluationResult:
     reference_histogram: Int[np.ndarray, " counts"]
     settings: Mapping[str, Any] = field(default_factory=dict)
     lost: Sequence[str] = ()
+    done: Sequence[str] = ()
+    to_come: Sequence[str] = ()
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """A row for every sample, with every column of crystals.csv; missing values are NA."""
+        import pandas as pd
+
+        columns = list(dict.fromkeys(("id", *COLUMNS, *SAMPLE_COLUMNS)))
+        return pd.DataFrame([dict(row) for row in self.rows], columns=columns).convert_dtypes()
+
+    def rates(self) -> pd.DataFrame:
+        """A row for every number of the tables.
+
+        Its columns are the table's title, the name, value, 95 % interval (low, high), count and
+        total of a share, the unit ("share" for a share) and the definition.
+        """
+        import pandas as pd
+
+        found = []
+        for title, table in self.tables.items():
+            for entry in table:
+                low, high = entry.interval or (None, None)
+                found.append(
+                    {
+                        "table": title,
+                        "name": entry.name,
+                        "value": entry.value,
+                        "low": low,
+                        "high": high,
+                        "count": entry.count if isinstance(entry, Rate) else None,
+                        "total": entry.total if isinstance(entry, Rate) else None,
+                        "unit": "share" if isinstance(entry, Rate) else entry.unit,
+                        "definition": entry.definition,
+                    }
+                )
+        columns = "table name value low high count total unit definition".split()
+        return pd.DataFrame(found, columns=columns).astype({"count": "Int64", "total": "Int64"})
+
+    def __repr__(self) -> str:
+        """The tables, and which stages are still to come."""
+        come = f", still to come: {', '.join(self.to_come)}" if self.to_come else ""
+        head = f"EvaluationResult of {len(self.rows)} samples{come}"
+        return f"{head}\n\n{tables_text(self.tables, with_definitions=False)}".rstrip()
 
 
 SAMPLE_COLUMNS = {
@@ -65,4 +112,4 @@ SAMPLE_COLUMNS = {
     "sun": "stable, unique, novel, and of more than one element",
     "msun": "metastable, unique, novel, and of more than one element",
 }
-"""Columns that judging adds to a described sample, and what they say."""
+"""Columns that evaluating adds to a described sample, and what they say."""

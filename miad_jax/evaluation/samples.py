@@ -1,4 +1,4 @@
-"""The crystals to be judged, from whatever holds them: nothing that was asked for is left out."""
+"""The samples to be evaluated, from whatever holds them: none that was asked for is left out."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import jax
 import numpy as np
 
 from miad_jax.crystal import Crystal
@@ -18,6 +19,8 @@ from miad_jax.data.sample_folder import SampleDirectory
 from miad_jax.data.standard import structure_arrays
 from miad_jax.evaluation.describe import COLUMNS, describe
 from miad_jax.mirage import reduce
+from miad_jax.parallel.executor import Executor
+from miad_jax.parallel.progress import Progress
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -36,52 +39,70 @@ class SampleSet:
     structures: list[Structure | None]
 
 
+Source = str | os.PathLike[str] | Crystal | Sequence["Structure | Crystal | None"] | SampleSet
+"""Where samples come from."""
+
+
 def load_samples(
-    source: str | os.PathLike[str] | Sequence[Structure | None],
+    source: Source,
     *,
     num_workers: int | None = None,
-    progress: bool = False,
+    executor: Executor | None = None,
+    progress: Progress | bool = False,
 ) -> SampleSet:
     """Read samples; what cannot be read becomes a row with a reason.
 
     Args:
         source: The folder that `python -m miad_jax.sample` wrote; a folder or zip of CIFs, an
-            extxyz, or a CSV with a column `cif`; or pymatgen Structures, None for a sample
-            that failed.
+            extxyz, or a CSV with a column `cif`; a batch of crystals, with or without mirage
+            atoms; or a list of pymatgen Structures and single Crystals, None for a sample that
+            failed. A `SampleSet` is returned as it is.
         num_workers: Worker processes that read CIFs; one for each usable core when None.
-        progress: Whether to show a progress bar on standard error.
+        executor: What reads CIFs instead of local worker processes.
+        progress: Where to show how far it has come.
 
     Raises:
         ValueError: If the source holds no sample at all, or is of an unknown kind.
         FileNotFoundError: If there is no such file.
     """
+    if isinstance(source, SampleSet):
+        return source
+    if isinstance(source, Crystal):
+        on_host = jax.tree.map(np.asarray, source)
+        source = [on_host[i] for i in range(len(on_host))] if source.batch_shape else [on_host]
     if not isinstance(source, str | os.PathLike):
-        return _from_structures(list(source))
+        return _from_list(list(source))
     path = Path(source)
     if (path / "run.json").is_file() and (path / "batches").is_dir():
         return _from_sample_directory(path)
     rows = list(read_rows(path))
     arrays = standardize_rows(
-        rows, primitive=False, niggli=False, num_workers=num_workers, progress=progress
+        rows,
+        primitive=False,
+        niggli=False,
+        num_workers=num_workers,
+        executor=executor,
+        progress=progress,
     )
     crystals = [x if isinstance(x, str) else stack([x])[0] for x in arrays]
     return _described([row.id for row in rows], crystals)
 
 
-def _from_structures(structures: Sequence[Structure | None]) -> SampleSet:
-    if not structures:
-        raise ValueError("there is no sample to judge: the list is empty")
+def _from_list(samples: Sequence[Structure | Crystal | None]) -> SampleSet:
+    if not samples:
+        raise ValueError("there is no sample to evaluate: the list is empty")
     crystals: list[Crystal | str] = []
-    for structure in structures:
+    for sample in samples:
         try:
-            crystals.append(
-                "no crystal was given"
-                if structure is None
-                else stack([structure_arrays(structure)])[0]
-            )
+            if sample is None:
+                crystals.append("no crystal was given")
+            elif isinstance(sample, Crystal):
+                crystals.append(describe(sample)["reason"] or reduce(sample)[0])
+            else:
+                crystals.append(stack([structure_arrays(sample)])[0])
         except ValueError as error:
             crystals.append(str(error))
-    return _described([str(i) for i in range(len(structures))], crystals)
+    return _described([str(i) for i in range(len(samples))], crystals)
 
 
 def _from_sample_directory(path: Path) -> SampleSet:

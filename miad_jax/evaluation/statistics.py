@@ -1,4 +1,4 @@
-"""Shares and distances with their 95 % intervals, their definitions and their denominators."""
+"""Shares and quantities with their 95 % intervals, their definitions and their denominators."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-Z_95 = 1.959963984540054
-"""Two-sided 95 % quantile of the standard normal."""
+NUM_RESAMPLES = 1000
+"""Redraws of a bootstrap."""
 
 
 @dataclass(frozen=True)
@@ -64,33 +64,40 @@ def wilson(count: int, total: int) -> tuple[float, float]:
     Raises:
         ValueError: If `total` is not positive or `count` is not one of 0 … total.
     """
+    from scipy.stats import binomtest
+
     if total < 1 or not 0 <= count <= total:
         raise ValueError(f"{count} of {total} is no share: give a count from 0 to a positive total")
-    share, z = count / total, Z_95
-    centre = share + z**2 / (2 * total)
-    half = z * np.sqrt(share * (1 - share) / total + z**2 / (4 * total**2))
-    scale = 1 + z**2 / total
-    return max(float((centre - half) / scale), 0.0), min(float((centre + half) / scale), 1.0)
+    interval = binomtest(count, total).proportion_ci(0.95, method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def bootstrap(
-    statistic: Callable[..., float],
-    *samples: Float[np.ndarray, " num"],
-    num_resamples: int = 1000,
-    seed: int = 0,
+    statistic: Callable[..., float], *samples: Float[np.ndarray, " num"], seed: int = 0
 ) -> tuple[float, float]:
     """95 % percentile interval of a statistic, each sample redrawn with replacement.
 
+    The interval of samples of one value each is that value: there is nothing else to draw.
+
     Args:
-        statistic: Takes arrays like `samples`.
-        *samples: Independent samples.
-        num_resamples: Number of redraws.
-        seed: Fixes them.
+        statistic: Takes arrays like `samples`; called for all redraws at once if it takes `axis`.
+        *samples: Independent samples, none of them empty.
+        seed: Fixes the redraws.
     """
-    rng = np.random.default_rng(seed)
-    values = [
-        statistic(*(x[rng.integers(0, len(x), len(x))] for x in samples))
-        for _ in range(num_resamples)
-    ]
-    low, high = np.quantile(values, [0.025, 0.975])
-    return float(low), float(high)
+    from scipy import stats
+
+    if all(len(x) == 1 for x in samples):
+        value = float(statistic(*samples))
+        return value, value
+    # SciPy refuses a sample of one value; twice the same value has the same redraws.
+    data = [np.repeat(x, 2) if len(x) == 1 else np.asarray(x) for x in samples]
+    interval = stats.bootstrap(
+        data,
+        statistic,
+        n_resamples=NUM_RESAMPLES,
+        batch=50,
+        confidence_level=0.95,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return float(interval.low), float(interval.high)

@@ -1,3 +1,5 @@
+import warnings
+
 import numpy as np
 import pytest
 from scipy.stats import binomtest
@@ -32,3 +34,21 @@ def test_the_bootstrap_covers_the_mean_of_a_normal():
         [low, high], sample.mean() + np.array([-1.96, 1.96]) * error, atol=0.02
     )
     assert bootstrap(np.mean, sample) == (low, high)
+
+
+@pytest.mark.parametrize(
+    ("samples", "interval"),
+    [
+        ([[3.0]], (3, 3)),
+        ([[2.0, 2.0]], (2, 2)),
+        ([[1.0], [1.0, 4.0]], (-3, 0)),
+        ([[1.0], [0.5]], (0.5, 0.5)),
+    ],
+)
+def test_samples_with_little_to_draw_have_an_interval(samples, interval):
+    def difference(first, second=0.0):
+        return np.mean(first) - np.mean(second)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert bootstrap(difference, *map(np.array, samples)) == interval

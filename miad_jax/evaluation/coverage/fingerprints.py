@@ -4,56 +4,54 @@ A structure is the mean over its sites of matminer's CrystalNN fingerprint with 
 "ops", a composition its scaled Magpie features: the definitions of the CDVAE metrics (Xie et
 al., arXiv:2110.06197).
 
-A site takes about 16 ms, so only one of those that symmetry makes equal is computed, worker
-processes share the structures, and fingerprints are kept in `fingerprints/` under the cache
-folder, in batches as they come. The workers run this module as
-a script: it imports nothing of miad_jax at the top, so that they start without JAX.
+A site takes about 16 ms, so only one of those that symmetry makes equal is computed, workers
+share the structures, and fingerprints are kept in `fingerprints/` under the cache folder, in
+batches as they come.
 """
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import importlib.metadata
 import io
 import os
 import warnings
 from collections.abc import Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import Float
+
+from miad_jax.evaluation.coverage import site_fingerprint
+from miad_jax.evaluation.coverage.site_fingerprint import NUM_STRUCTURE_FEATURES, Arrays
+from miad_jax.parallel.executor import Executor, WorkerFailure
+from miad_jax.parallel.pool import Pool
+from miad_jax.parallel.progress import Progress, as_progress
+from miad_jax.storage.cache import default_cache_dir
+from miad_jax.storage.files import write_atomically
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
     from pymatgen.core import Composition, Structure
 
-Arrays: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""Lattice [3, 3] in Å, fractional coordinates [n, 3], atomic numbers [n]."""
-
-NUM_STRUCTURE_FEATURES = 61
 NUM_COMPOSITION_FEATURES = 132
 TIME_LIMIT_SECONDS = 60.0
 """For one structure."""
 MAX_ATOMS_PER_ANGSTROM3 = 5.0
 """Denser structures are not tried: they take minutes, and real crystals stay below 0.3."""
 
-_MEMORY_LIMIT_BYTES = 8 * 2**30
 _BATCH = 256
-_SYMPREC_ANGSTROM = 1e-4
-"""Sites that a symmetry brings onto each other within this have equal fingerprints."""
 _VERSION = 2
 """To be raised when the fingerprint of the same structure changes."""
-_SCRIPT = __file__
 
 
 def structure_fingerprints(
     structures: Sequence[Structure | None],
     *,
-    num_workers: int | None = None,
+    executor: Executor | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
-    progress: bool = False,
+    progress: Progress | bool = False,
 ) -> Float[np.ndarray, "n features"]:
     """Mean over the sites of the CrystalNN "ops" fingerprint (arXiv:2110.06197).
 
@@ -65,46 +63,41 @@ def structure_fingerprints(
 
     Args:
         structures: The structures, None where a sample is no crystal.
-        num_workers: Worker processes at most; one for each usable core when None. 0 and 1 both
-            give one, since this process could not be freed from a structure that hangs.
+        executor: Where fingerprints are computed; local worker processes, one for each usable
+            core, when None. `Serial` computes in this process, where a structure that hangs
+            cannot be ended.
         cache_dir: The cache folder; that of `load_dataset` when None.
-        progress: Whether to show a progress bar on standard error.
+        progress: Where to show how far it has come.
 
     Raises:
-        ValueError: If matminer is not installed or cannot be imported, or `num_workers` is
-            negative.
+        ValueError: If matminer is not installed or cannot be imported.
     """
     from pymatgen.core import __version__ as pymatgen_version
-    from tqdm import tqdm
-
-    from miad_jax.parallel.pool import Lost, answers, usable_cores
-    from miad_jax.storage.cache import default_cache_dir
 
     versions = f"matminer{_matminer_version()}-pymatgen{pymatgen_version}"
-    if num_workers is None:
-        num_workers = usable_cores()
-    if num_workers < 0:
-        raise ValueError(f"num_workers is {num_workers}; allowed: 0, 1, 2, … (0 is 1 here)")
     root = Path(cache_dir) if cache_dir is not None else default_cache_dir()
     kept = _Kept(root / "fingerprints" / f"crystalnn-ops-v{_VERSION}-{versions}")
 
     arrays = [_arrays(structure) for structure in structures]
     keys = ["" if x is None else _key(x) for x in arrays]
     wanted = {key: x for key, x in zip(keys, arrays, strict=True) if key and key not in kept.rows}
-    names, lost, limit = list(wanted), [], TIME_LIMIT_SECONDS
-    requests, num_workers = list(wanted.values()), max(num_workers, 1)
-    found = answers(_SCRIPT, "site_mean", requests, num_workers=num_workers, seconds=limit)
-    bar = tqdm(total=len(names), unit="crystal", desc="fingerprints", disable=not progress)
+    names, lost = list(wanted), []
+    found = (executor or Pool()).map(
+        site_fingerprint.site_mean, list(wanted.values()), seconds=TIME_LIMIT_SECONDS
+    )
     try:
-        with bar, closing(found):
+        with (
+            closing(found),
+            as_progress(progress).bar("fingerprints", len(names), unit="crystal") as bar,
+        ):
             for index, row in found:
                 if isinstance(row, str):
                     raise ValueError(f"matminer is installed but does not work: {row}")
-                if isinstance(row, Lost):
+                if isinstance(row, WorkerFailure):
                     lost.append(row.reason)
                 else:
                     kept.add(names[index], row)
-                bar.update()
+                bar.advance()
     finally:
         kept.write()
     if lost:
@@ -202,8 +195,6 @@ class _Kept:
 
     def write(self) -> None:
         """Write what is new to a file of its own."""
-        from miad_jax.storage.files import write_atomically
-
         if not self._new:
             return
         content = io.BytesIO()
@@ -216,51 +207,3 @@ class _Kept:
         except OSError as error:
             what = f"fingerprints could not be kept ({error}), so they will be computed again"
             warnings.warn(f"{what}: set MIAD_JAX_CACHE to a folder to write in", stacklevel=3)
-
-
-def site_mean(arrays: Arrays) -> np.ndarray | str:
-    """The row of one structure, NaN where CrystalNN fails; or what is wrong with matminer."""
-    try:
-        featurizer = _crystal_nn()
-    except Exception as error:  # whatever a broken installation raises
-        return f"{type(error).__name__}: {error}"
-    from pymatgen.core import Structure
-
-    lattice, frac_coords, numbers = arrays
-    try:
-        structure = Structure(lattice, numbers.tolist(), frac_coords)
-        first, counts = _distinct_sites(arrays)
-        sites = [featurizer.featurize(structure, int(i)) for i in first]
-    except MemoryError:  # ends the worker: the structure may do better on another machine
-        raise
-    except Exception:  # no neighbour, a degenerate tessellation, …
-        return np.full(NUM_STRUCTURE_FEATURES, np.nan)
-    return np.average(sites, axis=0, weights=counts)
-
-
-def _distinct_sites(arrays: Arrays) -> tuple[np.ndarray, np.ndarray]:
-    """One site of each set of equivalent sites, and how many are in the set."""
-    import spglib
-
-    cell: Any = arrays
-    orbits: np.ndarray = np.arange(len(arrays[2]))
-    # spglib 2.8 returns None where later versions raise: then every site stands for itself.
-    with suppress(getattr(spglib, "SpglibError", RuntimeError)):
-        dataset = spglib.get_symmetry_dataset(cell, symprec=_SYMPREC_ANGSTROM)
-        if dataset is not None:
-            orbits = dataset.crystallographic_orbits
-    _, first, counts = np.unique(orbits, return_index=True, return_counts=True)
-    return first, counts
-
-
-@functools.cache
-def _crystal_nn() -> Any:
-    """The featurizer, made once in a worker, whose memory is bounded where the system can."""
-    with suppress(ImportError, OSError, ValueError):
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_LIMIT_BYTES, _MEMORY_LIMIT_BYTES))
-    warnings.simplefilter("ignore")
-    from matminer.featurizers.site import CrystalNNFingerprint
-
-    return CrystalNNFingerprint.from_preset("ops")

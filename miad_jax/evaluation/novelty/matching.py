@@ -1,14 +1,16 @@
-"""Which crystals are the same: duplicates among samples, and samples that are known already.
+"""Which earlier sample and which reference crystal a sample matches.
 
 Two crystals are the same if pymatgen's StructureMatcher, with its defaults, fits them. Only
 crystals of one reduced formula are compared, each is reduced to its primitive cell once, and
-the work is shared among processes by formula.
+workers share the formulas.
 """
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,16 +18,17 @@ import numpy as np
 
 from miad_jax.crystal import Crystal
 from miad_jax.data import to_structures
+from miad_jax.evaluation.novelty.kept import KeptMatches, keys_of
 from miad_jax.evaluation.reference import compositions
-from miad_jax.parallel.pool import Lost, answers, usable_cores
+from miad_jax.parallel.executor import Executor, Serial, WorkerFailure
+from miad_jax.parallel.pool import Pool
+from miad_jax.parallel.progress import Progress, as_progress
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
-    from miad_jax.evaluation.novelty.comparison import Compared, Group
-
 FEW_TASKS = 32
-"""Below it this process compares alone: workers take a second to start."""
+"""Below it this process compares alone: local workers take a second to start."""
 
 PAIRS_PER_TASK = 5000
 """Large groups, such as all the crystals of one element, are shared among workers."""
@@ -44,24 +47,37 @@ class Matches:
     Attributes:
         duplicate_of: Index of the first earlier sample that it matches; None if there is none.
         known_as: Index of the first reference crystal that it matches; None if there is none.
-        judged: False for samples that are no crystal or could not be compared; they match nothing.
+        compared: False for samples that are no crystal or could not be compared; they match
+            nothing.
         reasons: Why a crystal could not be compared; empty for the others.
         lost: Whether that is because of a worker that was lost.
     """
 
     duplicate_of: Sequence[int | None]
     known_as: Sequence[int | None]
-    judged: Sequence[bool]
+    compared: Sequence[bool]
     reasons: Sequence[str]
     lost: Sequence[bool]
+
+
+@dataclass(frozen=True)
+class _Group:
+    """The samples of one formula, and the reference crystals of that formula."""
+
+    indices: Sequence[int]
+    samples: Sequence[Structure]
+    known_indices: Sequence[int]
+    known: Sequence[Structure]
+    keys: Sequence[str]
 
 
 def match(
     structures: Sequence[Structure | None],
     reference: Crystal | None = None,
     *,
-    num_workers: int | None = None,
-    progress: bool = False,
+    executor: Executor | None = None,
+    kept: str | os.PathLike[str] | None = None,
+    progress: Progress | bool = False,
 ) -> Matches:
     """Compare every sample with the earlier samples and with the reference crystals.
 
@@ -71,39 +87,57 @@ def match(
     Args:
         structures: The samples, None where there is no crystal.
         reference: Packed crystals that count as known; None compares samples only.
-        num_workers: Worker processes; one for each usable core when None.
-        progress: Whether to show a progress bar on standard error.
-    """
-    from tqdm import tqdm
+        executor: Where crystals are compared, unless they are so few that this process does it;
+            local worker processes, one for each usable core, when None.
+        kept: File in which matches are kept as they come, and from which those that were found
+            before are taken; None keeps none.
+        progress: Where to show how far it has come.
 
-    groups: dict[str, list[int]] = defaultdict(list)
+    Raises:
+        ValueError: If the file holds no matches.
+    """
     reasons = ["" if x is None else _why_not(x) for x in structures]
     lost = [False] * len(structures)
     present = {i: x for i, x in enumerate(structures) if x is not None and not reasons[i]}
-    for i, structure in present.items():
-        groups[structure.composition.reduced_formula].append(i)
-    known = {} if reference is None else _by_formula(reference, set(groups))
+    groups = _groups(present, reference)
+    matches = KeptMatches(kept)
+    tasks = [(group, places) for group in groups for places in _pieces(group, matches)]
+    tasks.sort(key=lambda task: -len(task[1]) * (len(task[0].samples) + len(task[0].known)))
+    if len(tasks) < FEW_TASKS:
+        executor = Serial()
+    elif executor is None:
+        executor = Pool()
+    from miad_jax.evaluation.novelty.comparison import compare
+
+    requests = [(g.samples[: places[-1] + 1], places, g.known) for g, places in tasks]
+    found = executor.map(compare, requests, seconds=SECONDS_PER_TASK)
+    try:
+        with (
+            closing(found),
+            as_progress(progress).bar("matching", len(tasks), unit="group") as bar,
+        ):
+            for index, result in found:
+                group, places = tasks[index]
+                if isinstance(result, WorkerFailure):
+                    for place in places:
+                        i = group.indices[place]
+                        reasons[i], lost[i] = f"the comparison was lost: {result.reason}", True
+                else:
+                    for place, pair in zip(places, result, strict=True):
+                        matches.add(group.keys[place], pair)
+                bar.advance()
+    finally:
+        matches.write()
 
     duplicate_of: list[int | None] = [None] * len(structures)
     known_as: list[int | None] = [None] * len(structures)
-    tasks = [
-        task
-        for formula, indices in groups.items()
-        for task in _tasks(indices, [present[i] for i in indices], *known.get(formula, ([], [])))
-    ]
-    tasks.sort(key=lambda task: -(len(task[0]) - task[2]) * (len(task[0]) + len(task[3])))
-    bar = tqdm(total=len(tasks), unit="group", desc="matching", disable=not progress)
-    for task, answer in _compared(tasks, num_workers):
-        if isinstance(answer, Lost):
-            for i in task[0][task[2] :]:
-                reasons[i], lost[i] = f"the comparison was lost: {answer.reason}", True
-        else:
-            for i, duplicate, found in zip(*answer, strict=True):
-                duplicate_of[i], known_as[i] = duplicate, found
-        bar.update()
-    bar.close()
-    judged = [i in present and not reasons[i] for i in range(len(structures))]
-    return Matches(duplicate_of, known_as, judged, reasons, lost)
+    for group in groups:
+        for i, key in zip(group.indices, group.keys, strict=True):
+            duplicate, known = matches.get(key) or (None, None)
+            duplicate_of[i] = None if duplicate is None else group.indices[duplicate]
+            known_as[i] = None if known is None else group.known_indices[known]
+    compared = [i in present and not reasons[i] for i in range(len(structures))]
+    return Matches(duplicate_of, known_as, compared, reasons, lost)
 
 
 def _why_not(structure: Structure) -> str:
@@ -118,20 +152,29 @@ def _why_not(structure: Structure) -> str:
     )
 
 
-def _tasks(
-    indices: list[int],
-    samples: list[Structure],
-    reference_indices: list[int],
-    reference: list[Structure],
-) -> list[Group]:
-    """The comparisons of one formula, in pieces; none for a sample that stands alone."""
-    if len(indices) == 1 and not reference:
-        return []
-    step = max(PAIRS_PER_TASK // (len(indices) + len(reference)), 1)
-    return [
-        (indices[: i + step], samples[: i + step], i, reference_indices, reference)
-        for i in range(0, len(indices), step)
-    ]
+def _groups(present: dict[int, Structure], reference: Crystal | None) -> list[_Group]:
+    """The samples by reduced formula; without those that have nothing to be compared with."""
+    from miad_jax.evaluation.novelty.comparison import matcher_identity
+
+    indices: dict[str, list[int]] = defaultdict(list)
+    for i, structure in present.items():
+        indices[structure.composition.reduced_formula].append(i)
+    known = {} if reference is None else _by_formula(reference, set(indices))
+    identity, groups = matcher_identity(), []
+    for formula, those in indices.items():
+        samples = [present[i] for i in those]
+        known_indices, crystals = known.get(formula, ([], []))
+        if len(samples) > 1 or crystals:
+            keys = list(keys_of(samples, crystals, identity))
+            groups.append(_Group(those, samples, known_indices, crystals, keys))
+    return groups
+
+
+def _pieces(group: _Group, matches: KeptMatches) -> list[list[int]]:
+    """The places of a group that are still to be compared, in pieces."""
+    places = [i for i, key in enumerate(group.keys) if matches.get(key) is None]
+    step = max(PAIRS_PER_TASK // (len(group.samples) + len(group.known)), 1)
+    return [places[i : i + step] for i in range(0, len(places), step)]
 
 
 def _by_formula(
@@ -146,20 +189,3 @@ def _by_formula(
         formula: (indices, to_structures(reference[np.array(indices)]))
         for formula, indices in wanted.items()
     }
-
-
-def _compared(
-    tasks: Sequence[Group], num_workers: int | None
-) -> Iterator[tuple[Group, Compared | Lost]]:
-    """The tasks and their results, in any order."""
-    from miad_jax.evaluation.novelty import comparison as comparing
-
-    if num_workers is None:
-        num_workers = usable_cores()
-    if num_workers < 2 or len(tasks) < FEW_TASKS:
-        yield from ((task, comparing.compare(task)) for task in tasks)
-        return
-    found = answers(
-        comparing.__file__, "compare", tasks, num_workers=num_workers, seconds=SECONDS_PER_TASK
-    )
-    yield from ((tasks[index], answer) for index, answer in found)

@@ -1,6 +1,7 @@
-"""What judging found, as text for the terminal and as files.
+"""The report as files.
 
-report.json     the tables: values, 95 % intervals, counts, definitions; and the settings
+report.json     the tables: values, 95 % intervals, counts, definitions; the settings; and which
+                stages of the evaluation are done and to come
 crystals.csv    a row for every sample, with every outcome and reason
 relaxed.extxyz  the relaxed crystals, if there are any
 report.html     one page with tables and figures that opens offline
@@ -12,7 +13,6 @@ import io
 import json
 import math
 import re
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,9 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from miad_jax.data.formats import csv_text
 from miad_jax.evaluation.describe import COLUMNS
-from miad_jax.evaluation.report.page import html_page, shown
+from miad_jax.evaluation.report.page import Cards, html_page
 from miad_jax.evaluation.results import SAMPLE_COLUMNS, EvaluationResult
 from miad_jax.evaluation.statistics import Quantity, Rate
 from miad_jax.storage.files import write_atomically
@@ -32,49 +31,26 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
 FORMAT = "miad_jax report 1"
-MAX_LINE_LENGTH = 100
 
 
-def tables_text(judgement: EvaluationResult) -> str:
-    """The tables in aligned columns, and below them the definitions as footnotes."""
-    entries = [entry for table in judgement.tables.values() for entry in table]
-    definitions = list(dict.fromkeys(entry.definition for entry in entries))
-    cells = [(f"{x.name} [{definitions.index(x.definition) + 1}]", *shown(x)) for x in entries]
-    widths = [max((len(row[i]) for row in cells), default=0) for i in range(4)]
-    aligned = iter(
-        f"  {name:<{widths[0]}}  {value:>{widths[1]}}  {interval:>{widths[2]}}  {of:>{widths[3]}}"
-        for name, value, interval, of in cells
-    )
-    lines: list[str] = []
-    for title, table in judgement.tables.items():
-        lines += [title, *(next(aligned).rstrip() for _ in table), ""]
-    if definitions:
-        lines.append("Definitions; ranges in brackets are 95 % intervals")
-    for number, definition in enumerate(definitions, 1):
-        mark = f"  [{number}] "
-        lines += textwrap.wrap(
-            definition, MAX_LINE_LENGTH, initial_indent=mark, subsequent_indent=" " * len(mark)
-        )
-    return "\n".join(lines)
-
-
-def write_report(directory: Path, judgement: EvaluationResult) -> None:
+def write_report(directory: Path, result: EvaluationResult, cards: Cards | None = None) -> None:
     """Write the report's files, each whole or not at all; report.json comes last.
 
     Args:
         directory: An existing folder. Earlier files of these names are replaced.
-        judgement: What was found.
+        result: What was found.
+        cards: Pictures of an earlier page of the same samples; see `html_page`.
     """
     empty = dict.fromkeys(("id", *COLUMNS, *SAMPLE_COLUMNS))
-    rows = [{**empty, **row} for row in judgement.rows]
-    judgement = replace(judgement, rows=rows)
-    _write(directory / "crystals.csv", csv_text(rows) if rows else ",".join(empty) + "\n")
-    if any(structure is not None for structure in judgement.relaxed):
-        _write(directory / "relaxed.extxyz", _relaxed_text(judgement))
+    result = replace(result, rows=[{**empty, **row} for row in result.rows])
+    table = result.table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    _write(directory / "crystals.csv", table)
+    if any(structure is not None for structure in result.relaxed):
+        _write(directory / "relaxed.extxyz", _relaxed_text(result))
     else:
         (directory / "relaxed.extxyz").unlink(missing_ok=True)  # of an earlier report
-    _write(directory / "report.html", html_page(judgement))
-    _write(directory / "report.json", _report_text(judgement))
+    _write(directory / "report.html", html_page(result, cards))
+    _write(directory / "report.json", _report_text(result))
 
 
 def _write(path: Path, text: str) -> None:
@@ -82,17 +58,18 @@ def _write(path: Path, text: str) -> None:
     write_atomically(path, text.encode(errors="backslashreplace"))
 
 
-def _report_text(judgement: EvaluationResult) -> str:
+def _report_text(result: EvaluationResult) -> str:
     """The content of report.json; numbers that are not finite become null."""
     content = {
         "format": FORMAT,
-        "num_samples": len(judgement.rows),
+        "num_samples": len(result.rows),
         "tables": [
             {"title": title, "entries": [_entry(entry) for entry in table]}
-            for title, table in judgement.tables.items()
+            for title, table in result.tables.items()
         ],
         "columns": SAMPLE_COLUMNS,
-        "settings": judgement.settings,
+        "stages": {"done": result.done, "to_come": result.to_come},
+        "settings": result.settings,
     }
     return json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
@@ -123,11 +100,11 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, str | int | float | None) else str(value)
 
 
-def _relaxed_text(judgement: EvaluationResult) -> str:
+def _relaxed_text(result: EvaluationResult) -> str:
     """The relaxed crystals as extxyz."""
     from ase.io import write
 
-    pairs = zip(judgement.relaxed, judgement.rows, strict=True)
+    pairs = zip(result.relaxed, result.rows, strict=True)
     frames = [_frame(structure, row) for structure, row in pairs if structure is not None]
     buffer = io.StringIO()
     write(buffer, frames, format="extxyz")

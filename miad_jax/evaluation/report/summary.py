@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from miad_jax.crystal import Crystal
-from miad_jax.evaluation.describe import (
+from miad_jax.evaluation.validity.structure import (
     MIN_VALID_DISTANCE_ANGSTROM,
     MIN_VALID_VOLUME_ANGSTROM3,
 )

@@ -1,1 +1,16 @@
 """Relaxation, energies, and the hull they are measured against."""
+
+from miad_jax.evaluation.stability.dft import DftEnergy, read_dft_energies, write_dft_inputs
+from miad_jax.evaluation.stability.hull import Hull, hull_from_dataset, hull_from_entries
+from miad_jax.evaluation.stability.relax import Relaxation, relax
+
+__all__ = [
+    "DftEnergy",
+    "Hull",
+    "Relaxation",
+    "hull_from_dataset",
+    "hull_from_entries",
+    "read_dft_energies",
+    "relax",
+    "write_dft_inputs",
+]

@@ -13,7 +13,6 @@ pseudopotential is written as its name alone: its content is VASP's.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import math
@@ -137,26 +136,36 @@ def read_dft_energies(path: str | os.PathLike[str]) -> dict[str, DftEnergy]:
         FileNotFoundError: If there is no such file.
         ValueError: If a column is missing, an id is there twice, or a value cannot be read.
     """
+    import pandas as pd
+
+    try:
+        table = pd.read_csv(
+            path, dtype=str, keep_default_na=False, skip_blank_lines=False, encoding="utf-8-sig"
+        )
+    except pd.errors.EmptyDataError:
+        table = pd.DataFrame()
+    except (pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"{path} cannot be read ({' '.join(str(error).split())}): give a CSV table in UTF-8"
+        ) from error
+    table = table.rename(columns=str.strip).map(lambda value: str(value).strip())
+    if missing := {"id", "energy_ev"} - set(table):
+        raise ValueError(
+            f"{path} lacks the column {' and '.join(sorted(missing))}, it has "
+            f"{', '.join(table) or 'none'}: give a CSV table with id and energy_ev, the "
+            "uncorrected total energy of the cell"
+        )
     energies: dict[str, DftEnergy] = {}
     seen = set()
-    with Path(path).open(newline="", encoding="utf-8-sig") as file:
-        table = csv.DictReader(file)
-        columns = [name.strip() for name in table.fieldnames or ()]
-        if missing := {"id", "energy_ev"} - set(columns):
-            raise ValueError(
-                f"{path} lacks the column {' and '.join(sorted(missing))}, it has "
-                f"{', '.join(columns) or 'none'}: give a CSV table with id and energy_ev, the "
-                "uncorrected total energy of the cell"
-            )
-        table.fieldnames = columns
-        for values in table:
-            row = {name: (value or "").strip() for name, value in values.items() if name}
-            where = f"{path}, line {table.line_num}"
-            if not row["id"] or row["id"] in seen:
-                raise ValueError(f"{where}: the id is {row['id']!r}; allowed: one row for each id")
-            seen.add(row["id"])
-            if row["energy_ev"]:
-                energies[row["id"]] = _energy(row, where)
+    for line, row in enumerate(table.to_dict("records"), 2):
+        if not any(row.values()):
+            continue
+        where = f"{path}, line {line}"
+        if not row["id"] or row["id"] in seen:
+            raise ValueError(f"{where}: the id is {row['id']!r}; allowed: one row for each id")
+        seen.add(row["id"])
+        if row["energy_ev"]:
+            energies[row["id"]] = _energy(row, where)
     return energies
 
 

@@ -22,6 +22,8 @@ from miad_jax.evaluation.stability.dft import DftEnergy
 from miad_jax.evaluation.stability.hull import Hull
 from miad_jax.evaluation.stability.potential import CHGNET
 from miad_jax.evaluation.stability.relax import Relaxation, relax
+from miad_jax.parallel.executor import Executor
+from miad_jax.parallel.progress import Progress
 from miad_jax.storage.cache import default_cache_dir
 
 if TYPE_CHECKING:
@@ -29,7 +31,11 @@ if TYPE_CHECKING:
 
 
 def elemental_energies(
-    reference: Reference, calculator: str, *, num_workers: int | None, progress: bool
+    reference: Reference,
+    calculator: str,
+    *,
+    executor: Executor | None = None,
+    progress: Progress | bool = False,
 ) -> ElementalEnergies:
     """Fit a potential's elemental energies to a data set's formation energies, once; cached.
 
@@ -55,7 +61,7 @@ def elemental_energies(
         ids=[str(i) for i in chosen],
         calculator=calculator,
         max_steps=0,
-        num_workers=num_workers,
+        executor=executor,
         progress=progress,
     )
     totals = [total_energy_ev_per_atom(r) for r in found]
@@ -120,6 +126,23 @@ def e_above_hull(
     return hull.e_above_hull_ev_per_atom(structure.composition, energy)
 
 
+def check_dft_energies(energies: Mapping[str, DftEnergy], ids: Sequence[str], hull: Hull) -> None:
+    """Refuse DFT energies that belong to other samples, or to another kind of hull.
+
+    Raises:
+        ValueError: If the hull is one of formation energies, or an id is none of the samples.
+    """
+    if hull.scale != "total":
+        raise ValueError(
+            "DFT energies need a hull of computed entries: give --hull, a JSON of them"
+        )
+    if unknown := sorted(set(energies) - set(ids)):
+        raise ValueError(
+            f"the DFT energies name {unknown[0]!r}, which is no sample: give the table of the "
+            "inputs that were made from these samples"
+        )
+
+
 def dft_columns(
     structures: Sequence[Structure | None],
     ids: Sequence[str],
@@ -137,15 +160,7 @@ def dft_columns(
     Raises:
         ValueError: If the hull is one of formation energies, or an id is none of the samples.
     """
-    if hull.scale != "total":
-        raise ValueError(
-            "DFT energies need a hull of computed entries: give --hull, a JSON of them"
-        )
-    if unknown := sorted(set(energies) - set(ids)):
-        raise ValueError(
-            f"the DFT energies name {unknown[0]!r}, which is no sample: give the table of the "
-            "inputs that were made from these samples"
-        )
+    check_dft_energies(energies, ids, hull)
     found = []
     for structure, name in zip(structures, ids, strict=True):
         total = above = None

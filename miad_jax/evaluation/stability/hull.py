@@ -4,10 +4,10 @@ A hull is made of entries (composition and energy), of one of two kinds:
 
 - `hull_from_entries`: computed entries of the Materials Project, from JSON, at total energies
   with their corrections. The energies of a potential that are corrected compare as they are;
-  others after `scales.corrected_energy_per_atom`.
+  others after `corrections.corrected_energy_per_atom`.
 - `hull_from_dataset`: the crystals of a dataset at their formation energies, and the elements at
-  0 eV/atom. A potential's total energies compare after `scales.fit_elemental_energies`. With fewer
-  entries than the true hull it lies above it, so more crystals seem stable: numbers from it
+  0 eV/atom. A potential's total energies compare after `corrections.fit_elemental_energies`. With
+  fewer entries than the true hull it lies above it, so more crystals seem stable: numbers from it
   compare only with numbers from the same hull.
 
 A crystal is measured against the entries, and never is one itself, so that its energy above the
@@ -154,24 +154,45 @@ def hull_from_entries(path: str | os.PathLike[str]) -> Hull:
     return Hull(entries, "total", f"the {len(found)} entries of {path.name}, {of_them}")
 
 
+def check_hull_file(path: str | os.PathLike[str]) -> None:
+    """Refuse early, without reading it, a file that is missing or is no JSON.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is a pickle, or its compression cannot be read.
+    """
+    path = Path(path)
+    with path.open("rb") as file:
+        beginning = file.read(len(_GZIP_MAGIC))
+    if beginning == _GZIP_MAGIC:
+        try:
+            with gzip.open(path) as file:
+                beginning = file.read(1)
+        except (EOFError, OSError, zlib.error) as error:
+            raise _unreadable(path, error) from error
+    if beginning.startswith(_PICKLE_MAGIC) or _PICKLE_SUFFIXES & {x.lower() for x in path.suffixes}:
+        raise ValueError(
+            f"{path} is a pickle, that is, code that runs when it is read. If you trust it, read "
+            "it once yourself and write its entries as JSON, `monty.serialization.dumpfn("
+            "diagram.all_entries, 'entries.json.gz')`, then give that file"
+        )
+
+
 def _read_json(path: Path) -> Any:
     """What a JSON file holds, entries reduced; a pickle is refused unread."""
+    check_hull_file(path)
     content = path.read_bytes()
     try:
         if content.startswith(_GZIP_MAGIC):
             content = gzip.decompress(content)
-        if not content.startswith(_PICKLE_MAGIC) and not _PICKLE_SUFFIXES & {
-            x.lower() for x in path.suffixes
-        }:
-            return json.loads(content, object_hook=_shrink)
+        return json.loads(content, object_hook=_shrink)
     except (EOFError, OSError, UnicodeDecodeError, json.JSONDecodeError, zlib.error) as error:
-        raise ValueError(
-            f"{path} cannot be read ({error}): give a .json or .json.gz of ComputedEntries"
-        ) from error
-    raise ValueError(
-        f"{path} is a pickle, that is, code that runs when it is read. If you trust it, read it "
-        "once yourself and write its entries as JSON, `monty.serialization.dumpfn("
-        "diagram.all_entries, 'entries.json.gz')`, then give that file"
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> ValueError:
+    return ValueError(
+        f"{path} cannot be read ({error}): give a .json or .json.gz of ComputedEntries"
     )
 
 

@@ -75,14 +75,16 @@ def relax(request: Mapping[str, Any]) -> Record:
         return {"status": "failed", "reason": reason}
     calculator, _ = _potential(*_process(request))
     try:
-        atoms = Atoms(
-            numbers=request["atomic_numbers"],
-            cell=request["lattice"],
-            scaled_positions=request["frac_coords"],
-            pbc=True,
-            calculator=calculator,
-        )
-        return _relax(atoms, request["max_steps"], request["fmax_ev_per_angstrom"])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            atoms = Atoms(
+                numbers=request["atomic_numbers"],
+                cell=request["lattice"],
+                scaled_positions=request["frac_coords"],
+                pbc=True,
+                calculator=calculator,
+            )
+            return _relax(atoms, request["max_steps"], request["fmax_ev_per_angstrom"])
     except MemoryError:
         raise
     except Exception as error:  # potentials raise all there is
@@ -148,14 +150,20 @@ def _process(request: Mapping[str, Any]) -> tuple[str, tuple[str, ...], str, int
 def _potential(
     name: str, path: tuple[str, ...], log: str, parent: int
 ) -> tuple[BaseCalculator, dict[str, Any]]:
-    """Make this process ready for a potential, and load it."""
-    threading.Thread(target=_follow, args=(parent,), daemon=True).start()
-    printed = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    os.dup2(printed, 1)
-    os.dup2(printed, 2)
-    warnings.simplefilter("ignore")
-    sys.path[:] = path  # what the parent finds, the worker finds
-    return _load(name)
+    """Load a potential, once in a process.
+
+    A local worker ends with its parent and prints to a file. A process that was not started for
+    this work alone, such as that of a notebook, stays as it is.
+    """
+    if os.getppid() == parent:
+        threading.Thread(target=_follow, args=(parent,), daemon=True).start()
+        printed = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        os.dup2(printed, 1)
+        os.dup2(printed, 2)
+        sys.path[:] = path  # what the parent finds, the worker finds
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return _load(name)
 
 
 def _follow(parent: int) -> None:

@@ -31,27 +31,29 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from miad_jax.evaluation.describe import MIN_VALID_DISTANCE_ANGSTROM, min_distance
-from miad_jax.evaluation.stability import potential as relaxing
+from miad_jax.evaluation.stability import potential
 from miad_jax.evaluation.stability.potential import CHGNET, Record
 from miad_jax.evaluation.stability.relaxation_folder import (
     LOG,
-    claim,
+    SETTINGS,
     key_of,
     open_folder,
     read_record,
     write_record,
 )
 from miad_jax.evaluation.stability.suitability import request_of, why_not
-from miad_jax.parallel.pool import Lost, answers, usable_cores
+from miad_jax.evaluation.validity.structure import MIN_VALID_DISTANCE_ANGSTROM, min_distance
+from miad_jax.parallel.executor import Executor, WorkerFailure
+from miad_jax.parallel.pool import Pool
+from miad_jax.parallel.progress import Progress, as_progress
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -91,8 +93,8 @@ def relax(
     max_steps: int = 1500,
     fmax_ev_per_angstrom: float = 0.1,
     seconds_per_crystal: float = 600,
-    num_workers: int | None = None,
-    progress: Callable[[int, int], None] | bool = False,
+    executor: Executor | None = None,
+    progress: Progress | bool = False,
 ) -> list[Relaxation]:
     """Relax cell and positions of every crystal.
 
@@ -105,9 +107,9 @@ def relax(
         fmax_ev_per_angstrom: Converged if no force, on atoms or cell, is larger.
         seconds_per_crystal: A relaxation that takes longer is failed; the first of a worker, and
             the first after a loss, has the few seconds that loading the potential takes in it.
-        num_workers: Worker processes of one thread each; one for each usable core when None.
-        progress: Whether to show a progress bar on standard error, or a function that is called
-            with the number of crystals done and the number of all.
+        executor: Where crystals are relaxed; local worker processes of one thread each, one for
+            each usable core, when None. `Serial` relaxes in this process, without the limit.
+        progress: Where to show how far it has come.
 
     Returns:
         What became of each crystal, in order.
@@ -116,13 +118,7 @@ def relax(
         ValueError: If an argument is wrong, the calculator cannot be loaded or does not declare
             its energies, or the directory holds other files or relaxations of other settings.
     """
-    settings: dict[str, Any] = {
-        "calculator": calculator,
-        "max_steps": max_steps,
-        "fmax_ev_per_angstrom": float(fmax_ev_per_angstrom),
-    }
-    num_workers = usable_cores() if num_workers is None else num_workers
-    _check_arguments(settings, seconds_per_crystal, num_workers)
+    settings = settings_of(calculator, max_steps, fmax_ev_per_angstrom, seconds_per_crystal)
     if len(ids) != len(structures):
         raise ValueError(f"{len(structures)} structures but {len(ids)} ids: give one for each")
     reasons = [why_not(structure) for structure in structures]
@@ -130,27 +126,30 @@ def relax(
     if not given:
         return [Relaxation("failed", reason=reason) for reason in reasons]
 
-    folder = Path(directory)
-    open_folder(folder)
-    process = {"path": sys.path, "log": str(folder.absolute() / LOG), "parent": os.getpid()}
-    settings |= {"method": METHOD, **_facts(settings | process)}
-    claim(folder, settings)
+    folder, executor = Path(directory), executor or Pool()
+    open_folder(folder, settings)
+    settings |= ask_potential(folder, settings, executor)
+    SETTINGS.open(folder, settings)
     keys = {i: key_of(request_of(structure), settings) for i, structure in given.items()}
     first: dict[str, int] = {}
     for i, key in keys.items():
         first.setdefault(key, i)
     records = {key: read_record(folder, key, seconds_per_crystal) for key in first}
     todo = [key for key, record in records.items() if record is None]
+    process = _process(folder)
     requests = [settings | process | request_of(given[first[key]]) for key in todo]
-    found = _relaxed(requests, seconds_per_crystal, num_workers)
-    with closing(found), _meter(progress, len(records), len(records) - len(todo)) as advance:
-        for index, record in found:
+    found = executor.map(potential.relax, requests, seconds=seconds_per_crystal)
+    bar = as_progress(progress).bar(
+        "relaxing", len(records), unit="crystal", done=len(records) - len(todo)
+    )
+    with closing(found), bar:
+        for index, result in found:
             key = todo[index]
-            record = {"id": str(ids[first[key]]), **record}
+            record = {"id": str(ids[first[key]]), **_record(result, seconds_per_crystal)}
             if not record.get("lost"):
                 write_record(folder, key, record)
             records[key] = record
-            advance()
+            bar.advance()
     corrected = bool(settings["energies_are_corrected"])
     return [
         _outcome(records[keys[i]], given[i], corrected)
@@ -160,12 +159,54 @@ def relax(
     ]
 
 
-def _facts(request: Mapping[str, Any]) -> Record:
-    """What the potential says of itself, asked of a process of its own."""
-    ((_, facts),) = answers(
-        relaxing.__file__, relaxing.describe_potential.__name__, [request], num_workers=1
-    )
-    if isinstance(facts, Lost):
+def settings_of(
+    calculator: str,
+    max_steps: int,
+    fmax_ev_per_angstrom: float = 0.1,
+    seconds_per_crystal: float = 600,
+) -> dict[str, Any]:
+    """What results depend on, as far as it is known before the potential is asked.
+
+    Raises:
+        ValueError: If an argument is wrong.
+    """
+    module, colon, factory = calculator.partition(":")
+    if calculator != CHGNET and not (module and colon and factory):
+        raise ValueError(
+            f"the calculator is {calculator!r}; allowed: {CHGNET!r}, or 'module:factory', a "
+            "function that takes no argument and returns an ASE calculator"
+        )
+    if max_steps < 0:
+        raise ValueError(f"max_steps is {max_steps}; allowed: 0 or more")
+    positive = {
+        "fmax_ev_per_angstrom": fmax_ev_per_angstrom,
+        "seconds_per_crystal": seconds_per_crystal,
+    }
+    for argument, value in positive.items():
+        if not value > 0:
+            raise ValueError(f"{argument} is {value:g}; allowed: a positive number")
+    return {
+        "calculator": calculator,
+        "max_steps": max_steps,
+        "fmax_ev_per_angstrom": float(fmax_ev_per_angstrom),
+        "method": METHOD,
+    }
+
+
+def ask_potential(folder: Path, settings: Mapping[str, Any], executor: Executor) -> Record:
+    """What a potential says of itself: whether its energies are corrected, and its version.
+
+    Args:
+        folder: An open folder of relaxations, whose log takes what the potential prints.
+        settings: Those of `settings_of`.
+        executor: Where the potential is loaded.
+
+    Raises:
+        ValueError: If it cannot be loaded, or does not declare what its energies are.
+    """
+    request = {**settings, **_process(folder)}
+    ((_, facts),) = executor.map(potential.describe_potential, [request])
+    if isinstance(facts, WorkerFailure):
         raise ValueError(
             f"the calculator {request['calculator']!r} could not be loaded: {facts.reason}; see "
             f"{request['log']}"
@@ -175,51 +216,17 @@ def _facts(request: Mapping[str, Any]) -> Record:
     return facts
 
 
-def _relaxed(
-    requests: Sequence[Record], seconds_per_crystal: float, num_workers: int
-) -> Generator[tuple[int, Record], None, None]:
-    """Index and record of each request, as they come."""
-    found = answers(
-        relaxing.__file__,
-        relaxing.relax.__name__,
-        requests,
-        num_workers=num_workers,
-        seconds=seconds_per_crystal,
-    )
-    with closing(found):
-        for index, answer in found:
-            if isinstance(answer, Lost):
-                reason = f"the relaxation was lost: {answer.reason}"
-                record = {"status": "failed", "reason": reason}
-                yield (
-                    index,
-                    record | ({"limit_s": seconds_per_crystal} if answer.late else {"lost": True}),
-                )
-            else:
-                yield index, answer
+def _process(folder: Path) -> Record:
+    """What a worker needs to be ready for a potential."""
+    return {"path": list(sys.path), "log": str(folder.absolute() / LOG), "parent": os.getpid()}
 
 
-def _check_arguments(
-    settings: Mapping[str, Any], seconds_per_crystal: float, num_workers: int
-) -> None:
-    """Refuse what no worker could make sense of."""
-    name = settings["calculator"]
-    module, colon, factory = name.partition(":")
-    if name != CHGNET and not (module and colon and factory):
-        raise ValueError(
-            f"the calculator is {name!r}; allowed: {CHGNET!r}, or 'module:factory', a function "
-            "that takes no argument and returns an ASE calculator"
-        )
-    if settings["max_steps"] < 0:
-        raise ValueError(f"max_steps is {settings['max_steps']}; allowed: 0 or more")
-    positive = {
-        "fmax_ev_per_angstrom": settings["fmax_ev_per_angstrom"],
-        "seconds_per_crystal": seconds_per_crystal,
-        "num_workers": num_workers,
-    }
-    for argument, value in positive.items():
-        if not value > 0:
-            raise ValueError(f"{argument} is {value:g}; allowed: a positive number")
+def _record(result: Record | WorkerFailure, seconds_per_crystal: float) -> Record:
+    """What is kept of a result."""
+    if not isinstance(result, WorkerFailure):
+        return result
+    record: Record = {"status": "failed", "reason": f"the relaxation was lost: {result.reason}"}
+    return record | ({"limit_s": seconds_per_crystal} if result.timed_out else {"lost": True})
 
 
 def _outcome(record: Record | None, structure: Structure, corrected: bool) -> Relaxation:
@@ -242,25 +249,3 @@ def _outcome(record: Record | None, structure: Structure, corrected: bool) -> Re
             lattice, [Element.from_Z(site.specie.Z) for site in structure], frac_coords
         ),
     )
-
-
-@contextmanager
-def _meter(
-    progress: Callable[[int, int], None] | bool, total: int, done: int
-) -> Iterator[Callable[[], None]]:
-    """A function to call for each crystal that is done."""
-    from tqdm import tqdm
-
-    if callable(progress):
-        progress(done, total)
-    shown = progress is True
-    with tqdm(total=total, initial=done, unit="crystal", desc="relaxing", disable=not shown) as bar:
-
-        def advance() -> None:
-            nonlocal done
-            done += 1
-            bar.update()
-            if callable(progress):
-                progress(done, total)
-
-        yield advance

@@ -9,19 +9,29 @@ from pathlib import Path
 from typing import Any
 
 from miad_jax.evaluation.stability.potential import Record
-from miad_jax.storage.files import is_partial, write_atomically
+from miad_jax.storage.files import is_partial, remove_partial_files, write_atomically
+from miad_jax.storage.run_record import RunRecord
 
-FORMAT = "miad_jax relaxations 1"
 LOG = "workers.log"
 _SETTINGS, _CRYSTALS = "settings.json", "crystals"
 _DONE = {"status", "steps", "energy_ev_per_atom", "lattice", "frac_coords"}
 _FAILED = {"status", "reason"}
 
+SETTINGS = RunRecord(_SETTINGS, "miad_jax relaxations 1", "relaxations", others=(_CRYSTALS, LOG))
+"""What the relaxations in a folder depend on."""
 
-def open_folder(folder: Path) -> None:
-    """Make the folder, or refuse one that is not of relaxations; remove what a kill left."""
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is a file, not a folder: name a new folder for relaxations")
+
+def open_folder(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Make the folder; remove what a kill left.
+
+    Args:
+        folder: Where relaxations are, or are to be.
+        settings: What is known of them before the potential is asked.
+
+    Raises:
+        ValueError: If the folder holds other files, or relaxations of other settings.
+    """
+    check_settings(folder, settings)
     names = {path.name for path in folder.iterdir()} if folder.exists() else set()
     ours = {_SETTINGS, _CRYSTALS, LOG}
     if found := sorted(name for name in names - ours if not is_partial(folder / name)):
@@ -31,30 +41,17 @@ def open_folder(folder: Path) -> None:
         )
     crystals = folder / _CRYSTALS
     crystals.mkdir(parents=True, exist_ok=True)
-    for path in filter(is_partial, [*folder.iterdir(), *crystals.iterdir()]):
-        path.unlink(missing_ok=True)
+    remove_partial_files(folder)
+    remove_partial_files(crystals)
 
 
-def claim(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Write down what the relaxations in a folder depend on, or refuse one of other settings."""
-    path = folder / _SETTINGS
-    here = {"format": FORMAT, **settings}
-    if not path.exists():
-        return write_atomically(path, _json(here))
-    try:
-        there = dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{path} cannot be read ({error}): name another folder") from error
-    differences = [
-        f"{name} is {there.get(name)!r} there and {here.get(name)!r} now"
-        for name in {**there, **here}
-        if there.get(name) != here.get(name)
-    ]
-    if differences:
-        raise ValueError(
-            f"{folder} holds relaxations of other settings: {'; '.join(differences)}. Name another "
-            "folder, or repeat the settings that are there"
-        )
+def check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Refuse a file, and a folder of relaxations in which any of these settings differs."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file, not a folder: name a new folder for relaxations")
+    if (folder / _SETTINGS).exists():
+        unknown = set(SETTINGS.read(folder)) - set(settings)
+        SETTINGS.open(folder, settings, may_differ=unknown)
 
 
 def key_of(arrays: Record, settings: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from miad_jax.data.standard import right_handed, structure_arrays
-from miad_jax.evaluation.describe import FLAT, MIN_RELATIVE_VOLUME, min_distance
+from miad_jax.evaluation.validity.structure import FLAT, MIN_RELATIVE_VOLUME, min_distance
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure

@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from pymatgen.core import Lattice, Structure
 
 from miad_jax.data import Records, from_structures
-from miad_jax.evaluation.coverage import coverage as module
-from miad_jax.evaluation.coverage.coverage import coverage, min_distances, property_distances
-from miad_jax.evaluation.pipeline import judge
+from miad_jax.evaluation.coverage import rates as module
+from miad_jax.evaluation.coverage.properties import property_distances
+from miad_jax.evaluation.coverage.rates import coverage, cutoffs, min_distances
+from miad_jax.evaluation.pipeline import evaluate
 from miad_jax.evaluation.reference import Reference
-from miad_jax.evaluation.samples import load_samples
 
 
 def test_structures_that_are_the_reference_cover_it(tmp_path, monkeypatch):
@@ -28,7 +28,7 @@ def test_structures_that_are_the_reference_cover_it(tmp_path, monkeypatch):
     test = from_structures([salt, cscl])
     records = Records(["salt", "cscl"], {}, (), "abc")
     reference = Reference("made", test, records, test, [test, test], None, "abc")
-    found = judge(load_samples([salt, cscl, close, None]), reference, num_workers=1)
+    found = evaluate([salt, cscl, close, None], reference, calculator="none", num_workers=1)
     table = {x.name: x for x in found.tables["Coverage of the test split"]}
     assert (table["COV-R"].count, table["COV-R"].total) == (2, 2)
     assert table["COV-P"].total == 4
@@ -86,11 +86,11 @@ def test_the_two_neighbours_may_be_different_crystals():
 
 
 def test_cutoffs_are_inclusive():
-    for cutoffs, count in (((0.5, 8), 1), ((0.499, 8), 0), ((0.5, 7.99), 0)):
+    for limits, count in (((0.5, 8), 1), ((0.499, 8), 0), ((0.5, 7.99), 0)):
         found = coverage(
             *(line(0), line(0), line(0.5), line(8)),
-            structure_cutoff=cutoffs[0],
-            composition_cutoff=cutoffs[1],
+            structure_cutoff=limits[0],
+            composition_cutoff=limits[1],
         )
         assert found.precision.count == found.recall.count == count
 
@@ -218,3 +218,10 @@ def test_bad_properties(density, elements, max_num, message):
         property_distances(
             np.array(density), np.array(elements), np.ones(2), np.ones(2), max_num=max_num
         )
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("data/mp_20", 0.4), ("perov_5_slice/", 0.2), ("mine", 0.4)]
+)
+def test_cutoffs_follow_the_data_set(name, expected):
+    assert cutoffs(name)[0] == expected

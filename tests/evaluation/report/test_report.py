@@ -1,22 +1,24 @@
 import csv
 import json
 import warnings
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 from ase.io import read
 from matplotlib.figure import Figure
-from pymatgen.core import Element, Lattice, Structure
+from pymatgen.core import Lattice, Structure
 
 from miad_jax.data.structures import from_structures
-from miad_jax.evaluation.describe import COLUMNS, NOT_FINITE, describe
-from miad_jax.evaluation.report.files import FORMAT, tables_text, write_report
+from miad_jax.evaluation.describe import COLUMNS, describe
+from miad_jax.evaluation.report.files import FORMAT, write_report
 from miad_jax.evaluation.report.page import NUM_BEST, html_page
 from miad_jax.evaluation.report.pictures import plot_energies, plot_spacegroups
 from miad_jax.evaluation.results import SAMPLE_COLUMNS, EvaluationResult
 from miad_jax.evaluation.statistics import Quantity, Rate
-from miad_jax.plots.periodic_table import PLACES, plot_periodic_table
+from miad_jax.evaluation.tables import tables_text
+from miad_jax.evaluation.validity.structure import NOT_FINITE
 
 HOSTILE = '<script>alert("&")</script>\n\\o/ \udcff'
 NAMES = ("report.json", "crystals.csv", "relaxed.extxyz", "report.html")
@@ -78,7 +80,7 @@ def samples():
 
 
 @pytest.fixture(scope="module")
-def judgement():
+def result():
     np.random.seed(0)  # pymatgen's perturb draws from the global generator
     rows, structures = samples()
     stable = [row for row in rows if row["sun"]]
@@ -119,9 +121,9 @@ EMPTY = EvaluationResult([], {}, [], [], np.zeros(0, int))
 
 
 @pytest.fixture(scope="module")
-def directory(judgement, tmp_path_factory):
+def directory(result, tmp_path_factory):
     path = tmp_path_factory.mktemp("report")
-    write_report(path, judgement)
+    write_report(path, result)
     return path
 
 
@@ -158,13 +160,13 @@ def test_files(directory):
     assert sorted(x.name for x in directory.iterdir()) == sorted(NAMES)
 
 
-def test_json_holds_every_number(directory, judgement):
+def test_json_holds_every_number(directory, result):
     content = json.loads((directory / "report.json").read_text(encoding="utf-8"))
     assert content["format"] == FORMAT
     assert content["num_samples"] == 30
-    assert content["settings"] == judgement.settings
-    assert [table["title"] for table in content["tables"]] == list(judgement.tables)
-    for written, table in zip(content["tables"], judgement.tables.values(), strict=True):
+    assert content["settings"] == result.settings
+    assert [table["title"] for table in content["tables"]] == list(result.tables)
+    for written, table in zip(content["tables"], result.tables.values(), strict=True):
         for line, entry in zip(written["entries"], table, strict=True):
             assert line["name"] == entry.name
             assert line["definition"] == entry.definition
@@ -176,6 +178,40 @@ def test_json_holds_every_number(directory, judgement):
             assert line["unit"] == getattr(entry, "unit", "share")
 
 
+def test_a_partial_report_says_what_is_still_to_come(result, tmp_path):
+    part = replace(result, done=("structures",), to_come=("coverage", "relaxation"))
+    write_report(tmp_path, part)
+    content = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert content["stages"] == {"done": ["structures"], "to_come": ["coverage", "relaxation"]}
+    said = "This report is not complete. Done: structures. Still to come: coverage, relaxation."
+    assert said in Page((tmp_path / "report.html").read_text(encoding="utf-8")).text
+    assert "still to come: coverage, relaxation" in repr(part)
+
+
+def test_a_page_made_again_draws_only_what_has_changed(result):
+    cards = {}
+    page = html_page(result, cards)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", None)
+        assert html_page(result, cards) == page
+    rows = [{**row, "sun": False, "msun": False} for row in result.rows]
+    before = len(cards)
+    assert "the figures show all" in Page(html_page(replace(result, rows=rows), cards)).text
+    assert len(cards) > before
+
+
+def test_tables_as_data_frames(result):
+    table, rates = result.table, result.rates()
+    assert list(table) == list(dict.fromkeys(["id", *COLUMNS, *SAMPLE_COLUMNS]))
+    assert table["sun"].sum() == sum(bool(row["sun"]) for row in result.rows)
+    assert table["e_above_hull_ev_per_atom"].isna().sum() == 2
+    first = rates.iloc[0]
+    assert (first["table"], first["count"], first["total"]) == ("Validity", 28, 30)
+    assert first["low"] < first["value"] < first["high"]
+    assert len(rates) == sum(map(len, result.tables.values()))
+    assert "93.3 %" in repr(result)
+
+
 def test_settings_of_any_kind_are_written(tmp_path):
     settings = {"path": tmp_path, "nan": np.nan, "array": np.arange(2), "yes": True, "set": (1, {})}
     write_report(tmp_path, EvaluationResult([], {}, [], [], np.zeros(3), settings))
@@ -184,12 +220,12 @@ def test_settings_of_any_kind_are_written(tmp_path):
     assert written == expected
 
 
-def test_csv_has_every_outcome(directory, judgement):
+def test_csv_has_every_outcome(directory, result):
     with (directory / "crystals.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == list(dict.fromkeys(["id", *COLUMNS, *SAMPLE_COLUMNS]))
     assert len(rows) == 30
-    for written, row in zip(rows, judgement.rows, strict=True):
+    for written, row in zip(rows, result.rows, strict=True):
         for name in ("unique", "novel", "sun", "reason", "formula"):
             assert written[name] == ("" if row[name] is None else str(row[name]))
         if row["e_above_hull_ev_per_atom"] is not None:
@@ -198,11 +234,11 @@ def test_csv_has_every_outcome(directory, judgement):
     assert rows[3]["id"] == HOSTILE.replace("\udcff", r"\udcff")
 
 
-def test_relaxed_crystals_read_back(directory, judgement):
+def test_relaxed_crystals_read_back(directory, result):
     frames = read(directory / "relaxed.extxyz", ":")
-    relaxed = [x for x in judgement.relaxed if x is not None]
+    relaxed = [x for x in result.relaxed if x is not None]
     assert len(frames) == len(relaxed) == 28
-    for atoms, structure, row in zip(frames, relaxed, judgement.rows, strict=False):
+    for atoms, structure, row in zip(frames, relaxed, result.rows, strict=False):
         assert atoms.get_atomic_numbers().tolist() == [x.Z for x in structure.species]
         np.testing.assert_allclose(atoms.positions, structure.cart_coords, atol=1e-7)
         np.testing.assert_allclose(atoms.cell, structure.lattice.matrix, atol=1e-7)
@@ -215,8 +251,8 @@ def test_relaxed_crystals_read_back(directory, judgement):
     assert frames[3].info["id"] == HOSTILE.replace("\n", " ").replace("\udcff", "udcff")
 
 
-def test_terminal_tables(judgement):
-    lines = tables_text(judgement).splitlines()
+def test_terminal_tables(result):
+    lines = tables_text(result.tables).splitlines()
     assert lines[0] == "Validity"
     shares = lines[1:4]
     assert "93.3 %" in shares[0]
@@ -237,7 +273,7 @@ def test_terminal_tables(judgement):
     ):
         assert part in text
     notes = text[text.index("Definitions") :]
-    for table in judgement.tables.values():
+    for table in result.tables.values():
         for entry in table:
             assert entry.definition in notes
     assert max(map(len, lines)) <= 100
@@ -245,26 +281,26 @@ def test_terminal_tables(judgement):
 
 def test_definitions_that_are_shared_come_once():
     pair = [Rate("one", 1, 2, "The same."), Rate("two", 2, 2, "The same.")]
-    text = tables_text(EvaluationResult([], {"T": pair}, [], [], np.zeros(0)))
+    text = tables_text({"T": pair})
     assert text.count("The same.") == 1
     assert text.count("[1]") == 3
 
 
-def test_page(directory, judgement):
+def test_page(directory, result):
     page = Page((directory / "report.html").read_text(encoding="utf-8"))
-    for table in judgement.tables.values():
+    for table in result.tables.values():
         for entry in table:
             assert entry.name in page.text
             assert entry.definition in page.text
     for words in ("93.3 %", "[78.7, 98.2]", "28 of 30", "not known", "mp_20 <train>", "CHGNet"):
         assert words in page.text
-    num_sun = sum(bool(row["sun"]) for row in judgement.rows)
+    num_sun = sum(bool(row["sun"]) for row in result.rows)
     assert num_sun > 1
     assert f"The figures show the {num_sun} S.U.N. crystals" in page.text
     images = page.of("img")
     good = [
         row["sun"] or (row["valid_composition"] and row["unique"] and row["novel"])
-        for row in judgement.rows
+        for row in result.rows
     ]
     assert len(images) == 4 + min(sum(good), NUM_BEST) + 1
     assert all(image["src"].startswith("data:image/png;base64,iVBOR") for image in images)
@@ -284,11 +320,11 @@ def test_page_loads_and_runs_nothing(directory):
     assert policies[0]["content"].startswith("default-src 'none'")
 
 
-def test_the_best_come_first(judgement):
-    text = Page(html_page(judgement)).text
+def test_the_best_come_first(result):
+    text = Page(html_page(result)).text
     best = text[text.index("The best crystals") : text.index("The worst crystals")]
     sun = sorted(
-        (row for row in judgement.rows if row["sun"]), key=lambda x: x["e_above_hull_ev_per_atom"]
+        (row for row in result.rows if row["sun"]), key=lambda x: x["e_above_hull_ev_per_atom"]
     )
     places = [best.index(" ".join(row["id"].split()).replace("\udcff", "")) for row in sun]
     assert places == sorted(places)
@@ -297,11 +333,11 @@ def test_the_best_come_first(judgement):
     assert "atoms 0.20 Å apart" in worst
 
 
-def test_without_relaxation(judgement, tmp_path):
+def test_without_relaxation(result, tmp_path):
     unknown = dict.fromkeys(("e_above_hull_ev_per_atom", "energy_ev_per_atom", "sun", "msun"))
-    rows = [{**row, **unknown} for row in judgement.rows[:9]]
+    rows = [{**row, **unknown} for row in result.rows[:9]]
     part = EvaluationResult(
-        rows, judgement.tables, judgement.structures[:9], [None] * 9, judgement.reference_histogram
+        rows, result.tables, result.structures[:9], [None] * 9, result.reference_histogram
     )
     write_report(tmp_path, part)
     assert not (tmp_path / "relaxed.extxyz").exists()
@@ -312,10 +348,10 @@ def test_without_relaxation(judgement, tmp_path):
 
 
 @pytest.mark.parametrize("which", ["none", "no crystal", "overlap", "none stable"])
-def test_little_to_show_is_a_report(judgement, tmp_path, which):
+def test_little_to_show_is_a_report(result, tmp_path, which):
     chosen = {"none": [], "no crystal": [29], "overlap": [28], "none stable": [0, 1]}[which]
-    rows = [{**judgement.rows[i], "sun": False} for i in chosen]
-    structures = [judgement.structures[i] for i in chosen]
+    rows = [{**result.rows[i], "sun": False} for i in chosen]
+    structures = [result.structures[i] for i in chosen]
     part = EvaluationResult(rows, {}, structures, [None] * len(rows), np.zeros(0, int))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -326,46 +362,19 @@ def test_little_to_show_is_a_report(judgement, tmp_path, which):
         table = csv.DictReader(file)
         assert len(list(table)) == len(rows)
         assert set(table.fieldnames) == {"id", *COLUMNS, *SAMPLE_COLUMNS}
-    assert tables_text(part) == ""
+    assert tables_text(part.tables) == ""
 
 
-def test_a_crystal_that_cannot_be_drawn_is_said(judgement):
+def test_a_crystal_that_cannot_be_drawn_is_said(result):
     heavy = Structure(Lattice.cubic(5), ["Lr"], [[0, 0, 0]])
-    part = EvaluationResult(judgement.rows[1:2], {}, [heavy], [None], np.zeros(0))
+    part = EvaluationResult(result.rows[1:2], {}, [heavy], [None], np.zeros(0))
     assert "not drawn: has atomic numbers [103]" in Page(html_page(part)).text
 
 
-def test_the_report_is_the_same_every_time(directory, judgement, tmp_path):
-    write_report(tmp_path, judgement)
+def test_the_report_is_the_same_every_time(directory, result, tmp_path):
+    write_report(tmp_path, result)
     for name in NAMES:
         assert (tmp_path / name).read_bytes() == (directory / name).read_bytes()
-
-
-def test_periodic_table_has_every_element_at_its_place():
-    assert set(PLACES) == {Element.from_Z(z).symbol for z in range(1, 119)}
-    assert len(set(PLACES.values())) == 118
-    for symbol, (column, row) in PLACES.items():
-        element = Element(symbol)
-        if element.is_lanthanoid or element.is_actinoid:
-            first = 57 if element.is_lanthanoid else 89
-            assert (column, row) == (2 + element.Z - first, 8 + element.is_actinoid)
-        else:
-            assert (column, row) == (element.group - 1, element.row - 1)
-
-
-def test_periodic_table_shows_counts():
-    axes = Figure().add_subplot()
-    plot_periodic_table(axes, {"O": 412, "Fe": 31, "U": 12_345})
-    texts = [text.get_text() for text in axes.texts]
-    assert {"412", "31", "12k", "He"} < set(texts)
-    assert len(axes.patches) == 118
-    colours = {patch.get_facecolor() for patch in axes.patches}
-    assert len(colours) == 4
-
-
-def test_periodic_table_refuses_what_is_no_element():
-    with pytest.raises(ValueError, match="'Xx' is no element"):
-        plot_periodic_table(Figure().add_subplot(), {"Xx": 1})
 
 
 def test_energies_are_counted_strictly():

@@ -5,8 +5,8 @@ import pytest
 from matplotlib import image
 
 from miad_jax.crystal import Crystal
-from miad_jax.evaluation import describe_all, summarise, summary_figure, write_summary
-from miad_jax.evaluation.describe import NO_ATOM, NOT_FINITE
+from miad_jax.evaluation import describe_all, summarise, write_summary
+from miad_jax.evaluation.validity.structure import NO_ATOM, NOT_FINITE
 
 
 def cell(edge, atom_types, frac_coords=None):
@@ -107,34 +107,3 @@ def test_files_without_a_crystal(rows, tmp_path):
     write_summary(tmp_path, rows[5:], CRYSTALS[5:])
     assert "| crystals | 0 (0.0 %) |" in (tmp_path / "summary.md").read_text(encoding="utf-8")
     assert (tmp_path / "summary.png").stat().st_size > 0
-
-
-def test_figure_shows_the_crystals_and_the_reference(rows):
-    figure = summary_figure(rows, CRYSTALS, np.array([0, 0, 1.0, 3.0]), "Title of mine")
-    texts = [text.get_text() for text in figure.texts]
-    assert "Title of mine" in texts
-    assert "8 samples · 5 crystals · 4 valid structures" in texts
-    assert "The first 5 crystals, not selected" in texts
-    assert len(figure.axes) == 3 + 5
-    bars = {
-        round(bar.get_x() + bar.get_width() / 2): bar.get_height()
-        for bar in figure.axes[0].containers[0]
-    }
-    assert bars[2] == pytest.approx(80)
-    assert bars[3] == pytest.approx(20)
-    captions = [text.get_text() for axes in figure.axes[3:] for text in axes.texts]
-    assert "CsCl" in captions
-    assert "TiO$_{2}$" in captions
-    legend = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
-    assert set(legend) == {"samples", "training data"}
-
-
-def test_figure_says_how_many_densities_are_off_the_axis():
-    crystals = [cell(4.2, [55, 17]), cell(0.2, [55]), cell(0.01, [55])]
-    figure = summary_figure(describe_all(crystals), crystals)
-    assert [text.get_text() for text in figure.axes[2].texts] == ["2 above 25 g/cm³"]
-
-
-def test_figure_needs_a_crystal_for_every_row(rows):
-    with pytest.raises(ValueError, match="8 rows, but 2 crystals"):
-        summary_figure(rows, CRYSTALS[:2])

@@ -1,4 +1,4 @@
-"""How well samples cover a reference set, and how near their properties are to its.
+"""How well samples cover a reference set: COV-R, COV-P, and the distances behind them.
 
 The definitions are those of the CDVAE metrics (Xie et al., arXiv:2110.06197), taken over by
 the later literature.
@@ -7,14 +7,24 @@ the later literature.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float
 
 from miad_jax.evaluation.statistics import Quantity, Rate, bootstrap
 
+CUTOFFS = {"mp": (0.4, 10.0), "perov": (0.2, 4.0), "carbon": (0.2, 4.0)}
+"""Cut-offs of structure and composition, by how a data set's name begins."""
+
 _CHUNK = 256
 """Rows of the distance matrix at a time."""
+
+
+def cutoffs(name: str) -> tuple[float, float]:
+    """Cut-offs of coverage for a data set, by its name; those of MP-20 for others."""
+    last = Path(name).resolve().name.lower()
+    return next((c for start, c in CUTOFFS.items() if last.startswith(start)), CUTOFFS["mp"])
 
 
 @dataclass(frozen=True)
@@ -38,6 +48,17 @@ class Coverage:
     amsd_precision: Quantity
     amcd_recall: Quantity
     amcd_precision: Quantity
+
+    def table(self) -> list[Rate | Quantity]:
+        """All of them, in the order in which they are shown."""
+        return [
+            self.recall,
+            self.precision,
+            self.amsd_recall,
+            self.amsd_precision,
+            self.amcd_recall,
+            self.amcd_precision,
+        ]
 
 
 def coverage(
@@ -131,59 +152,6 @@ def min_distances(
     return to_second, to_first
 
 
-def property_distances(
-    sample_density: Float[np.ndarray, " samples"],
-    sample_num_elements: Shaped[np.ndarray, " samples"],
-    reference_density: Float[np.ndarray, " references"],
-    reference_num_elements: Shaped[np.ndarray, " references"],
-    *,
-    max_num: int,
-    seed: int = 0,
-) -> tuple[Quantity, Quantity]:
-    """Wasserstein distances of the density and of the number of elements to a reference set.
-
-    The distance is that of the empirical distributions (arXiv:2110.06197). Its bootstrap
-    interval is one of a distance that cannot be negative: both sets are redrawn, which adds
-    their noise to it, so that near zero the interval lies above the distance itself.
-
-    Args:
-        sample_density: Densities in g/cm³ of the samples that are valid in both senses.
-        sample_num_elements: Numbers of different elements of the same samples.
-        reference_density: Densities in g/cm³ of the reference crystals.
-        reference_num_elements: Their numbers of different elements.
-        max_num: Most samples that count; if there are more, so many are drawn. The metric
-            takes the size of the test set.
-        seed: Fixes the draw.
-
-    Returns:
-        The two distances; without a value if a set is empty.
-
-    Raises:
-        ValueError: If lengths differ, a value is not finite, or `max_num` is not positive.
-    """
-    if max_num < 1:
-        raise ValueError(f"max_num is {max_num}; allowed: 1, 2, …")
-    sample = _columns("sample", sample_density, sample_num_elements)
-    reference = _columns("reference", reference_density, reference_num_elements)
-    total = sample.shape[1]
-    if total > max_num:
-        chosen = np.random.default_rng(seed).choice(total, max_num, replace=False)
-        sample = sample[:, chosen]
-    drawn = f"{sample.shape[1]} of {total} valid samples to {reference.shape[1]} reference crystals"
-    density, elements = (
-        _wasserstein(name, unit, x, y, f"Wasserstein distance of the {words}, {drawn}")
-        for name, unit, words, x, y in zip(
-            ("density distance", "number of elements distance"),
-            ("g/cm³", ""),
-            ("densities", "numbers of different elements"),
-            sample,
-            reference,
-            strict=True,
-        )
-    )
-    return density, elements
-
-
 def _complete(name: str, structure: np.ndarray, composition: np.ndarray) -> Bool[np.ndarray, " n"]:
     """Which crystals have both fingerprints."""
     if structure.ndim != 2 or composition.ndim != 2 or len(structure) != len(composition):
@@ -203,30 +171,3 @@ def _mean(name: str, distances: np.ndarray, kind: str, way: str) -> Quantity:
     if not np.isfinite(distances).all() or not distances.size:
         return Quantity(name, None, None, "", definition)
     return Quantity(name, float(distances.mean()), bootstrap(np.mean, distances), "", definition)
-
-
-def _columns(name: str, density: np.ndarray, num_elements: np.ndarray) -> np.ndarray:
-    """Both properties as rows [2, n] of finite numbers."""
-    density, num_elements = np.asarray(density, float), np.asarray(num_elements, float)
-    if density.ndim != 1 or density.shape != num_elements.shape:
-        raise ValueError(
-            f"{name}_density has the shape {density.shape} and {name}_num_elements "
-            f"{num_elements.shape}; both must be [n], of the same crystals"
-        )
-    columns = np.stack([density, num_elements])
-    if not np.isfinite(columns).all():
-        raise ValueError(f"a {name} property is not finite: pass valid crystals only")
-    return columns
-
-
-def _wasserstein(
-    name: str, unit: str, sample: np.ndarray, reference: np.ndarray, definition: str
-) -> Quantity:
-    """The distance with its bootstrap interval."""
-    from scipy.stats import wasserstein_distance
-
-    if not sample.size or not reference.size:
-        return Quantity(name, None, None, unit, definition)
-    value = float(wasserstein_distance(sample, reference))
-    interval = bootstrap(wasserstein_distance, sample, reference)
-    return Quantity(name, value, interval, unit, definition)

@@ -1,0 +1,134 @@
+"""What is asked of an evaluation, checked before anything is computed."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+from miad_jax.evaluation.report.folder import NUM_RELAXED
+from miad_jax.evaluation.stability.dft import DftEnergy, read_dft_energies
+from miad_jax.evaluation.stability.hull import Hull, check_hull_file
+from miad_jax.evaluation.stability.potential import CHGNET
+from miad_jax.evaluation.stability.relax import settings_of
+
+EXTRA = ("smact", "matminer", "chgnet")
+"""Packages of the extra `eval`."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is asked of an evaluation.
+
+    Attributes:
+        calculator: "chgnet" or "module:factory"; "none" for no energies.
+        hull: A hull, or the JSON of its entries; None for that of the reference's crystals.
+        num_relaxed: So many of the first samples are relaxed; None for all.
+        max_steps: Steps of a relaxation at most.
+        seconds_per_crystal: A relaxation that takes longer is failed.
+        coverage: Whether coverage of the test split is computed.
+        dft: Energies of static DFT runs by the sample's id.
+        dft_file: What they were read from.
+        missing: Packages of the extra `eval` that are not installed.
+    """
+
+    calculator: str = CHGNET
+    hull: str | os.PathLike[str] | Hull | None = None
+    num_relaxed: int | None = None
+    max_steps: int = 1500
+    seconds_per_crystal: float = 600
+    coverage: bool = True
+    dft: Mapping[str, DftEnergy] = field(default_factory=dict)
+    dft_file: str = "none"
+    missing: tuple[str, ...] = ()
+
+    @property
+    def has_energies(self) -> bool:
+        """Whether crystals are relaxed and measured against a hull."""
+        return self.calculator != "none"
+
+    def settings(self, samples: str) -> dict[str, Any]:
+        """What the report says of this run.
+
+        Args:
+            samples: Where the samples are from.
+        """
+        said: dict[str, Any] = {
+            "samples": samples,
+            "coverage": self.coverage,
+            "potential": self.calculator,
+        }
+        if self.has_energies:
+            given = self.hull.definition if isinstance(self.hull, Hull) else self.hull
+            said |= {
+                "hull file": "none: the reference's crystals" if given is None else str(given),
+                "DFT energies": self.dft_file,
+                NUM_RELAXED: "all" if self.num_relaxed is None else self.num_relaxed,
+                "steps of a relaxation at most": self.max_steps,
+                "seconds of a relaxation at most": self.seconds_per_crystal,
+            }
+        installed = [name for name in ("miad_jax", "pymatgen", *EXTRA) if name not in self.missing]
+        return said | {"versions": {name: version(name) for name in installed}}
+
+
+def make_plan(
+    *,
+    calculator: str,
+    hull: str | os.PathLike[str] | Hull | None,
+    num_relaxed: int | None,
+    max_steps: int,
+    seconds_per_crystal: float,
+    coverage: bool,
+    dft_inputs: str | os.PathLike[str] | None,
+    dft_energies: str | os.PathLike[str] | Mapping[str, DftEnergy] | None,
+) -> Plan:
+    """Check the arguments of `evaluate`; what needs a missing package is left out with a warning.
+
+    Raises:
+        ValueError: If an argument is wrong or arguments do not go together.
+        FileNotFoundError: If a file is missing.
+    """
+    if num_relaxed is not None and num_relaxed < 0:
+        raise ValueError(f"num_relaxed is {num_relaxed}; allowed: 0 or more")
+    if calculator == "none":
+        asked = {"dft_inputs": dft_inputs, "dft_energies": dft_energies}
+        if names := [name for name, value in asked.items() if value is not None]:
+            raise ValueError(f"{names[0]} needs relaxed crystals: leave out calculator=none")
+    else:
+        settings_of(calculator, max_steps, seconds_per_crystal=seconds_per_crystal)
+    if dft_energies is not None and hull is None:
+        raise ValueError("dft_energies needs a hull: give --hull, a JSON of computed entries")
+    if hull is not None and not isinstance(hull, Hull):
+        check_hull_file(hull)
+    dft, dft_file = {}, "none"
+    if isinstance(dft_energies, Mapping):
+        dft, dft_file = dict(dft_energies), f"{len(dft_energies)} energies"
+    elif dft_energies is not None:
+        dft, dft_file = read_dft_energies(dft_energies), os.fspath(dft_energies)
+    missing = missing_packages()
+    if missing:
+        warnings.warn(
+            f"{', '.join(missing)} not installed, so what needs them is left out; to install: "
+            'pip install "miad_jax[eval]"',
+            stacklevel=3,
+        )
+    return Plan(
+        calculator="none" if calculator == CHGNET and CHGNET in missing else calculator,
+        hull=hull,
+        num_relaxed=num_relaxed,
+        max_steps=max_steps,
+        seconds_per_crystal=seconds_per_crystal,
+        coverage=coverage and not {"matminer", "smact"} & set(missing),
+        dft=dft,
+        dft_file=dft_file,
+        missing=tuple(missing),
+    )
+
+
+def missing_packages() -> list[str]:
+    """Packages of the extra `eval` that are not installed."""
+    return [name for name in EXTRA if importlib.util.find_spec(name) is None]

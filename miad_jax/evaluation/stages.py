@@ -1,0 +1,335 @@
+"""The stages of an evaluation in their order: cheap ones first, relaxation last.
+
+A stage fills in columns of the samples' rows, and tables. Each can be done again at little cost:
+fingerprints and elemental energies are kept in the cache folder, matches and relaxations in the
+folder of the report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from miad_jax.data import to_structures
+from miad_jax.evaluation import metrics
+from miad_jax.evaluation.coverage import (
+    composition_fingerprints,
+    coverage,
+    cutoffs,
+    property_distances,
+    structure_fingerprints,
+)
+from miad_jax.evaluation.describe import describe_all
+from miad_jax.evaluation.novelty import novelty_columns
+from miad_jax.evaluation.plan import Plan
+from miad_jax.evaluation.reference import Reference
+from miad_jax.evaluation.results import SAMPLE_COLUMNS, EvaluationResult
+from miad_jax.evaluation.samples import SampleSet
+from miad_jax.evaluation.stability.corrections import ElementalEnergies
+from miad_jax.evaluation.stability.energies import (
+    check_dft_energies,
+    dft_columns,
+    elemental_energies,
+    energy_columns,
+)
+from miad_jax.evaluation.stability.hull import Hull, hull_from_dataset, hull_from_entries
+from miad_jax.evaluation.stability.potential import CHGNET
+from miad_jax.evaluation.stability.relax import ask_potential, relax, settings_of
+from miad_jax.evaluation.stability.relaxation_folder import open_folder
+from miad_jax.evaluation.tables import Table
+from miad_jax.evaluation.validity.composition import valid_composition
+from miad_jax.parallel.executor import Executor
+from miad_jax.parallel.progress import Progress
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+TITLES = (
+    "Validity",
+    "Uniqueness and novelty",
+    "Sizes, elements, symmetry",
+    "Coverage of the test split",
+    "Distances to the test split",
+    "Stability",
+    "S.U.N. by every definition",
+    "Stability by DFT",
+)
+"""Titles of the tables, in the order in which they are shown."""
+
+
+@dataclass
+class Work:
+    """What the stages work on, and what they have found so far.
+
+    Attributes:
+        samples: The samples.
+        reference: What they are measured against.
+        plan: What is asked for.
+        relaxations: Folder in which relaxations are kept.
+        matches: File in which matches are kept; None keeps none.
+        executor: Where work outside JAX runs.
+        progress: Where to show how far it has come.
+        settings: What the report says of this run.
+        rows: A row for each sample.
+        tables: Tables by title.
+        relaxed: The relaxed samples.
+        lost: Indices of samples over which a worker was lost.
+        hull: The hull, when it is known.
+        elemental: Elemental energies, for a hull of formation energies.
+    """
+
+    samples: SampleSet
+    reference: Reference
+    plan: Plan
+    relaxations: Path
+    matches: Path | None
+    executor: Executor
+    progress: Progress
+    settings: dict[str, Any]
+    rows: list[dict[str, Any]] = field(init=False)
+    tables: dict[str, Table] = field(default_factory=dict)
+    relaxed: list[Structure | None] = field(init=False)
+    lost: set[int] = field(default_factory=set)
+    hull: Hull | None = None
+    elemental: ElementalEnergies | None = None
+
+    def __post_init__(self) -> None:
+        """Begin with a row and no relaxed crystal for each sample."""
+        self.rows = [dict.fromkeys(SAMPLE_COLUMNS) | row for row in self.samples.rows]
+        self.relaxed = [None] * len(self.rows)
+
+    @property
+    def num_relaxed(self) -> int:
+        """How many of the samples are to be relaxed."""
+        limit = self.plan.num_relaxed
+        return len(self.rows) if limit is None else min(limit, len(self.rows))
+
+    @property
+    def ids(self) -> list[str]:
+        """Names of the samples."""
+        return [str(row["id"]) for row in self.rows]
+
+    def result(self, done: Sequence[str], to_come: Sequence[str]) -> EvaluationResult:
+        """What is known after some stages."""
+        return EvaluationResult(
+            rows=[dict(row) for row in self.rows],
+            tables={title: self.tables[title] for title in TITLES if title in self.tables},
+            structures=self.samples.structures,
+            relaxed=list(self.relaxed),
+            reference_histogram=self.reference.histogram,
+            settings=dict(self.settings),
+            lost=[self.ids[i] for i in sorted(self.lost)],
+            done=tuple(done),
+            to_come=tuple(to_come),
+        )
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of an evaluation.
+
+    Attributes:
+        name: For people, in the report.
+        run: Does it.
+        is_asked: Whether a plan asks for it.
+    """
+
+    name: str
+    run: Callable[[Work], None]
+    is_asked: Callable[[Plan, Reference], bool] = lambda plan, reference: True
+
+
+def stages_of(plan: Plan, reference: Reference) -> list[Stage]:
+    """The stages that a plan asks for, in order."""
+    return [stage for stage in STAGES if stage.is_asked(plan, reference)]
+
+
+def _structures(work: Work) -> None:
+    """What was read: valid structures, sizes, elements, symmetry."""
+    work.tables["Validity"] = metrics.structure_rates(work.rows)
+    work.tables["Sizes, elements, symmetry"] = metrics.composition_statistics(
+        work.rows, work.reference.histogram
+    )
+
+
+def _compositions(work: Work) -> None:
+    """Which compositions are valid."""
+    for row, structure in zip(work.rows, work.samples.structures, strict=True):
+        row["valid_composition"] = structure is not None and valid_composition(
+            np.array([site.specie.Z for site in structure])
+        )
+    work.tables["Validity"] = metrics.structure_rates(work.rows)
+
+
+def _potential_and_hull(work: Work) -> None:
+    """Read the hull, and ask a potential of the user's what it is: errors come early."""
+    plan, reference = work.plan, work.reference
+    if isinstance(plan.hull, Hull):
+        work.hull = plan.hull
+    elif plan.hull is not None:
+        work.hull = hull_from_entries(plan.hull)
+    else:
+        formation = reference.required_formation_energies()
+        work.hull = hull_from_dataset(reference.compositions(), formation.tolist())
+    work.settings["hull"] = work.hull.definition
+    if plan.dft:
+        check_dft_energies(plan.dft, work.ids, work.hull)
+    if plan.calculator != CHGNET:
+        known = settings_of(plan.calculator, plan.max_steps)
+        open_folder(work.relaxations, known)
+        ask_potential(work.relaxations, known, work.executor)
+
+
+def _uniqueness_and_novelty(work: Work) -> None:
+    """Who matches whom among the samples as generated."""
+    _match(work, work.samples.structures, "")
+    work.tables["Uniqueness and novelty"] = metrics.matching_rates(work.rows)
+
+
+def _coverage(work: Work) -> None:
+    """Coverage of the test split, and distances of properties to it."""
+    reference, executor, progress = work.reference, work.executor, work.progress
+    assert reference.test is not None
+    prints = {}
+    for name, found in (
+        ("sample", work.samples.structures),
+        ("test", to_structures(list(reference.test))),
+    ):
+        prints[name] = (
+            structure_fingerprints(found, executor=executor, progress=progress),
+            composition_fingerprints([None if x is None else x.composition for x in found]),
+        )
+    structure_cutoff, composition_cutoff = cutoffs(reference.name)
+    covered = coverage(
+        *prints["sample"],
+        *prints["test"],
+        structure_cutoff=structure_cutoff,
+        composition_cutoff=composition_cutoff,
+    )
+    good = [row for row in work.rows if row["valid_structure"] and row["valid_composition"]]
+    described = describe_all(reference.test)
+    work.tables["Coverage of the test split"] = covered.table()
+    work.tables["Distances to the test split"] = property_distances(
+        *_properties(good), *_properties(described), max_num=len(described)
+    )
+
+
+def _properties(rows: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
+    """Densities and numbers of elements."""
+    return (
+        np.array([row["density_g_per_cm3"] for row in rows], float),
+        np.array([metrics.num_elements(row) for row in rows], int),
+    )
+
+
+def _elemental_energies(work: Work) -> None:
+    """Fit what turns a potential's energies into formation energies, if the hull is of those."""
+    assert work.hull is not None
+    if work.hull.scale != "formation":
+        return
+    work.elemental = fit = elemental_energies(
+        work.reference, work.plan.calculator, executor=work.executor, progress=work.progress
+    )
+    quality = (
+        f"fitted to {fit.num_crystals} crystals, mean absolute error "
+        f"{fit.mae_ev_per_atom:.3f} eV/atom"
+    )
+    work.progress.say(f"elemental energies: {quality}")
+    energies = ", ".join(f"{e} {x:.3f}" for e, x in sorted(fit.energies_ev.items()))
+    work.settings["elemental energies"] = f"{quality}; in eV: {energies}"
+
+
+def _relaxation(work: Work) -> None:
+    """Relax the first samples, and measure them against the hull."""
+    assert work.hull is not None
+    plan, num = work.plan, work.num_relaxed
+    relaxations = relax(
+        work.samples.structures[:num],
+        work.relaxations,
+        ids=work.ids[:num],
+        calculator=plan.calculator,
+        max_steps=plan.max_steps,
+        seconds_per_crystal=plan.seconds_per_crystal,
+        executor=work.executor,
+        progress=work.progress,
+    )
+    work.relaxed[:num] = [x.structure for x in relaxations]
+    work.lost |= {i for i, x in enumerate(relaxations) if x.lost}
+    _update(work.rows, energy_columns(relaxations, work.hull, work.elemental))
+    for row in work.rows[num:]:
+        row["relaxation_reason"] = f"not asked for: only the first {num} were to be relaxed"
+
+
+def _relaxed_uniqueness_and_novelty(work: Work) -> None:
+    """Who matches whom after relaxation."""
+    _match(work, work.relaxed[: work.num_relaxed], "_relaxed")
+
+
+def _stability(work: Work) -> None:
+    """Stable, unique, novel."""
+    num = work.num_relaxed
+    work.rows[:num] = metrics.with_sun(work.rows[:num])
+    work.tables["Stability"] = metrics.stability_rates(work.rows[:num])
+    work.tables["S.U.N. by every definition"] = metrics.variants(work.rows[:num])
+
+
+def _dft(work: Work) -> None:
+    """Stability by the energies of DFT runs."""
+    assert work.hull is not None
+    _update(work.rows, dft_columns(work.relaxed, work.ids, work.plan.dft, work.hull))
+    rows = work.rows[: work.num_relaxed]
+    work.tables["Stability by DFT"] = metrics.stability_rates(rows, metrics.DFT)
+
+
+def _match(work: Work, structures: Sequence[Structure | None], end: str) -> None:
+    """Write uniqueness and novelty of the first samples into their rows."""
+    columns, lost = novelty_columns(
+        structures,
+        work.ids,
+        work.reference,
+        executor=work.executor,
+        kept=work.matches,
+        progress=work.progress,
+    )
+    for row, found in zip(work.rows, columns, strict=False):
+        reason = found.pop("matching_reason")
+        row |= {f"{name}{end}": value for name, value in found.items()}
+        row["matching_reason"] = row["matching_reason"] or reason
+    work.lost |= set(np.flatnonzero(lost).tolist())
+
+
+def _update(rows: Sequence[dict[str, Any]], columns: Sequence[Mapping[str, Any]]) -> None:
+    """Add columns to the first rows."""
+    for row, found in zip(rows, columns, strict=False):
+        row |= found
+
+
+def _asks_for_energies(plan: Plan, reference: Reference) -> bool:
+    return plan.has_energies
+
+
+STAGES = (
+    Stage("structures", _structures),
+    Stage("compositions", _compositions, lambda plan, reference: "smact" not in plan.missing),
+    Stage("potential and hull", _potential_and_hull, _asks_for_energies),
+    Stage("uniqueness and novelty", _uniqueness_and_novelty),
+    Stage(
+        "coverage",
+        _coverage,
+        lambda plan, reference: plan.coverage and reference.test is not None,
+    ),
+    Stage("elemental energies", _elemental_energies, _asks_for_energies),
+    Stage("relaxation", _relaxation, _asks_for_energies),
+    Stage(
+        "uniqueness and novelty of the relaxed",
+        _relaxed_uniqueness_and_novelty,
+        _asks_for_energies,
+    ),
+    Stage("stability", _stability, _asks_for_energies),
+    Stage("DFT energies", _dft, lambda plan, reference: plan.has_energies and bool(plan.dft)),
+)
+"""All stages in their order."""

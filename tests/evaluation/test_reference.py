@@ -1,0 +1,57 @@
+"""The data set that samples are measured against."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from pymatgen.core import Lattice, Structure
+
+from miad_jax.data import Records, available_splits, from_structures
+from miad_jax.evaluation.reference import Reference, compositions, load_reference
+
+
+def rocksalt(cation, anion, length):
+    lattice = Lattice.cubic(length)
+    return Structure.from_spacegroup("Fm-3m", lattice, [cation, anion], [[0, 0, 0], [0.5, 0, 0]])
+
+
+NACL = rocksalt("Na", "Cl", 5.64)
+KCL = rocksalt("K", "Cl", 6.29)
+CSCL = Structure(Lattice.cubic(4.12), ["Cs", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+
+
+@pytest.fixture(scope="module")
+def reference():
+    train = from_structures([KCL.get_primitive_structure()] * 3)
+    records = Records(["a", "b", "c"], {}, (), "abc")
+    return Reference("made", train, records, None, [train], np.zeros(3), "abc")
+
+
+def test_compositions_leave_padding_out():
+    found = compositions(from_structures([NACL, CSCL]))
+    assert [x.formula for x in found] == ["Na4 Cl4", "Cs1 Cl1"]
+
+
+def test_a_reference_without_test_split_or_energies(reference, tmp_path):
+    (tmp_path / "train.csv").write_text(f'cif\n"{NACL.to(fmt="cif")}"\n')
+    found = load_reference(str(tmp_path))
+    assert found.test is None
+    assert found.formation_energies_ev_per_atom is None
+    assert found.histogram.tolist() == [0, 0, 1]
+    twice = replace(reference, crystals=[reference.train, found.train])
+    assert twice.structures([0, 3])[1].composition.reduced_formula == "NaCl"
+    assert json.dumps(found.fingerprint)
+
+
+def test_a_split_that_cannot_be_read_is_no_missing_split(tmp_path):
+    (tmp_path / "train.csv").write_text(f'cif\n"{NACL.to(fmt="cif")}"\n')
+    assert available_splits(tmp_path) == ["train"]
+    (tmp_path / "test.csv").write_text("structure\nnothing\n")
+    assert available_splits(tmp_path) == ["train", "test"]
+    with pytest.raises(ValueError, match="has no column 'cif'"):
+        load_reference(str(tmp_path))
+
+
+def test_the_embedded_set_has_all_splits():
+    assert available_splits("prototypes") == ["train", "val", "test"]
