@@ -13,6 +13,7 @@ a sample, so that an outcome is missing; the same command tries again.
 
 from __future__ import annotations
 
+import copy
 import sys
 import warnings
 from collections.abc import Sequence
@@ -61,27 +62,28 @@ def main(argv: Sequence[str]) -> int:
     """Evaluate as the command line says."""
     # pymatgen warns of every noble gas; what matters is in the rows.
     warnings.filterwarnings("ignore", message="No Pauling electronegativity")
-    samples = command.parse(FLAGS, argv, str(__doc__), positional="SAMPLES")
-    if FLAGS.reference is None:
+    given = copy.deepcopy(FLAGS)  # a second call in one process begins with the defaults
+    samples = command.parse(given, argv, str(__doc__), positional="SAMPLES")
+    if given.reference is None:
         raise ValueError("no --reference: name a data set, or a folder with train.csv")
     result = evaluate(
         samples,
-        FLAGS.reference,
-        out=FLAGS.out,
-        calculator=FLAGS.calculator,
-        hull=FLAGS.hull,
-        num_relaxed=FLAGS.num_relaxed,
-        max_steps=FLAGS.max_steps,
-        seconds_per_crystal=FLAGS.seconds_per_crystal,
-        coverage=FLAGS.coverage,
-        dft_inputs=FLAGS.dft_inputs,
-        dft_energies=FLAGS.dft_energies,
-        num_workers=FLAGS.num_workers,
+        given.reference,
+        out=given.out,
+        calculator=given.calculator,
+        hull=given.hull,
+        num_relaxed=given.num_relaxed,
+        max_steps=given.max_steps,
+        seconds_per_crystal=given.seconds_per_crystal,
+        coverage=given.coverage,
+        dft_inputs=given.dft_inputs,
+        dft_energies=given.dft_energies,
+        num_workers=given.num_workers,
         progress=True,
     )
     print(_counts(result))
     print(tables_text(result.tables))
-    print(f"\nreport.html, report.json and crystals.csv in {FLAGS.out}")
+    print(f"\nreport.html, report.json and crystals.csv in {given.out}")
     if result.lost:
         print(
             f"{len(result.lost)} samples lack an outcome, as a worker process was lost; the "

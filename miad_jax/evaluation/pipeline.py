@@ -112,9 +112,9 @@ def evaluate(
             relaxations = Path(folder) / "relaxations"
         else:
             relaxations = Path(out) / "relaxations"
+            report = ReportFolder(Path(out), samples, reference, settings, names)
             if plan.has_energies:
                 check_settings(relaxations, settings_of(plan.calculator, max_steps))
-            report = ReportFolder(Path(out), samples, reference, settings, names)
             matches = report.matches
         settings |= {"reference": reference.name, "reference crystals": dict(reference.contents)}
         work = Work(

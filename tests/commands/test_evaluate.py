@@ -1,4 +1,7 @@
-"""`python -m miad_jax.evaluate` as a user runs it, with a potential that costs nothing."""
+"""`python -m miad_jax.evaluate` as a user runs it, with a potential that costs nothing.
+
+One test starts the program; the others call its `main`.
+"""
 
 import csv
 import json
@@ -9,7 +12,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 from pymatgen.core import Lattice, Structure
+
+from miad_jax.commands import cli
+from miad_jax.commands.evaluate import main
 
 ROOT = Path(__file__).parents[2]
 POTENTIAL = '''
@@ -73,16 +80,20 @@ def folder(tmp_path_factory):
     return folder
 
 
-def evaluate(folder, *arguments):
-    environment = {
-        **os.environ,
-        "MIAD_JAX_CACHE": str(folder / "cache"),
-        "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}",
-    }
-    return subprocess.run(
-        [sys.executable, "-m", "miad_jax.evaluate", *map(str, arguments)],
-        cwd=folder, env=environment, capture_output=True, text=True, timeout=240,
-    )  # fmt: skip
+@pytest.fixture
+def evaluate(folder, monkeypatch, capsys):
+    """Run the command in a folder: exit code, standard output, standard error."""
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setenv("MIAD_JAX_CACHE", str(folder / "cache"))
+    monkeypatch.setattr(Figure, "savefig", lambda figure, file, **settings: None)
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as ended:
+            cli.run(lambda argv: main([argv[0], *map(str, arguments)]))
+        return ended.value.code, *capsys.readouterr()
+
+    return run
 
 
 def rows_of(out):
@@ -90,11 +101,21 @@ def rows_of(out):
         return list(csv.DictReader(file))
 
 
+FLAT = ("samples.csv", "--reference=data", "--calculator=flat:Flat", "--nocoverage",
+        "--num_workers=1")  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def report(folder):
-    done = evaluate(
-        folder, "samples.csv", "--reference=data", "--out=report", "--calculator=flat:Flat",
-        "--dft-inputs=inputs", "--nocoverage", "--num_workers=1",
+    environment = {
+        **os.environ,
+        "MIAD_JAX_CACHE": str(folder / "cache"),
+        "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}",
+    }
+    command = [sys.executable, "-m", "miad_jax.evaluate", *FLAT, "--out=report"]
+    done = subprocess.run(
+        [*command, "--dft-inputs=inputs"],
+        cwd=folder, env=environment, capture_output=True, text=True, timeout=240,
     )  # fmt: skip
     assert done.returncode == 1, done.stderr
     assert "1 samples lack an outcome" in done.stderr
@@ -122,48 +143,40 @@ def test_every_sample_has_an_outcome(report):
     assert "fitted to" in done.stderr
 
 
-def test_the_same_command_goes_on_and_another_is_refused(folder, report):
+def test_the_same_command_goes_on_and_another_is_refused(evaluate, report):
     _, out = report
-    before = {path.name: path.stat().st_mtime_ns for path in (out / "relaxations").rglob("*.json")}
-    again = evaluate(
-        folder, "samples.csv", "--reference=data", "--out=report", "--calculator=flat:Flat",
-        "--nocoverage", "--num_workers=1",
-    )  # fmt: skip
-    assert again.returncode == 1, again.stderr
-    after = {path.name: path.stat().st_mtime_ns for path in (out / "relaxations").rglob("*.json")}
-    assert {name: after[name] for name in before} == before
-    other = evaluate(folder, "data/train.csv", "--reference=data", "--out=report")
-    assert other.returncode == 2
-    assert "other samples" in other.stderr
+    names = [*(out / "relaxations").rglob("*.json"), out / "matches.json"]
+    before = {path: path.stat().st_mtime_ns for path in names}
+    code, _, said = evaluate(*FLAT, "--out=report")
+    assert code == 1, said
+    assert {path: path.stat().st_mtime_ns for path in names} == before
+    code, _, said = evaluate("data/train.csv", "--reference=data", "--out=report")
+    assert code == 2
+    assert "other samples" in said
 
 
-def test_what_was_not_asked_for_is_said(folder):
-    done = evaluate(
-        folder, "samples.csv", "--reference=data", "--out=first", "--calculator=flat:Flat",
-        "--nocoverage", "--num_workers=1", "--num_relaxed=2",
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+def test_what_was_not_asked_for_is_said(evaluate, folder):
+    code, _, said = evaluate(*FLAT, "--out=first", "--num_relaxed=2")
+    assert code == 0, said
     rows = rows_of(folder / "first")
     assert [row["relaxation"] for row in rows] == ["converged", "failed", "", "", "", ""]
     assert all("only the first 2" in row["relaxation_reason"] for row in rows[2:])
     assert (folder / "first" / "relaxed.extxyz").exists()
-    less = evaluate(
-        folder, "samples.csv", "--reference=data", "--out=first", "--calculator=none",
-        "--nocoverage",
-    )  # fmt: skip
-    assert less.returncode == 2
-    assert "potential: flat:Flat there, none here" in less.stderr
-    fewer = evaluate(
-        folder, "samples.csv", "--reference=data", "--out=first", "--calculator=flat:Flat",
-        "--nocoverage", "--num_workers=1", "--num_relaxed=1",
-    )  # fmt: skip
-    assert fewer.returncode == 2
-    assert "first samples relaxed: 2 there, 1 here" in fewer.stderr
+    less = ("samples.csv", "--reference=data", "--calculator=none", "--nocoverage")
+    code, _, said = evaluate(*less, "--out=first")
+    assert code == 2
+    assert "potential: flat:Flat there, none here" in said
+    code, _, said = evaluate(*FLAT, "--out=first", "--num_relaxed=1")
+    assert code == 2
+    assert "first samples relaxed: 2 there, 1 here" in said
+    code, _, said = evaluate(*FLAT, "--out=first", "--num_relaxed=2", "--max_steps=7")
+    assert code == 2
+    assert "max_steps is 1500 there and 7 now" in said
     assert rows_of(folder / "first") == rows
     (folder / "first" / "report.json").write_text("{")
-    damaged = evaluate(folder, "samples.csv", "--reference=data", "--out=first", "--nocoverage")
-    assert damaged.returncode == 2
-    assert "report.json is no report: name another --out" in damaged.stderr
+    code, _, said = evaluate(*FLAT, "--out=first", "--num_relaxed=2")
+    assert code == 2
+    assert "report.json is no report: choose another --out" in said
 
 
 def bad(folder):
@@ -177,7 +190,7 @@ def bad(folder):
         (("samples.csv", "--reference=nowhere"), "nowhere"),
         (("nothing.csv", "--reference=data"), "nothing.csv"),
         (("empty.csv", "--reference=data"), "is empty"),
-        (("samples.csv", "--reference=data", "--out=mine"), "not empty"),
+        (("samples.csv", "--reference=data", "--out=mine"), "holds files (notes.txt)"),
         (
             ("samples.csv", "--reference=data", "--out=a", "--calculator=flat:Flat",
              "--hull=hull.pkl"),
@@ -187,7 +200,7 @@ def bad(folder):
         (("samples.csv", "--reference=data", "--num_relaxed=-1"), "num_relaxed is -1"),
         (("samples.csv", "--reference=data", "--num_workers=0"), "num_workers is 0"),
         (("samples.csv", "--reference=data", "--out=c", "--calculator=no.such:x"), "no.such"),
-        (("samples.csv", "--reference=data", "--dft_energies=x.csv"), "needs --hull"),
+        (("samples.csv", "--reference=data", "--dft_energies=x.csv"), "needs a hull"),
         (
             ("samples.csv", "--reference=data", "--calculator=none", "--dft_inputs=x"),
             "needs relaxed crystals",
@@ -195,10 +208,10 @@ def bad(folder):
     ]  # fmt: skip
 
 
-def test_bad_input_gets_a_sentence_and_exit_code_2(folder):
-    for arguments, said in bad(folder):
-        done = evaluate(folder, *arguments)
-        assert done.returncode == 2, (arguments, done.stderr)
-        assert said in done.stderr, (arguments, done.stderr)
-        assert "Traceback" not in done.stderr
+def test_bad_input_gets_a_sentence_and_exit_code_2(evaluate, folder):
+    for arguments, expected in bad(folder):
+        code, _, said = evaluate(*arguments)
+        assert code == 2, (arguments, said)
+        assert expected in said, (arguments, said)
+        assert "Traceback" not in said
     assert (folder / "mine" / "notes.txt").read_text() == "mine"

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from pymatgen.core import Composition, Lattice, Structure
 from pymatgen.core.entries import ComputedEntry
 
@@ -12,6 +13,7 @@ from miad_jax.evaluation import plan, stages
 from miad_jax.evaluation.metrics import is_sun
 from miad_jax.evaluation.pipeline import evaluate
 from miad_jax.evaluation.reference import Reference
+from miad_jax.evaluation.report.folder import ReportFolder
 from miad_jax.evaluation.stability.corrections import ElementalEnergies
 from miad_jax.evaluation.stability.dft import DftEnergy
 from miad_jax.evaluation.stability.energies import dft_columns
@@ -227,3 +229,166 @@ def test_nothing_stable_is_a_report_and_no_division_by_zero(reference):
     assert rate(found, "Stability", "stable") == (0, 1)
     assert rate(found, "Stability", "unique and novel among the stable") == (0, 0)
     assert "not known" in tables_text(found.tables)
+
+
+class Interrupted(Exception):
+    """In place of Ctrl-C."""
+
+
+def interrupt(*arguments, **settings):
+    raise Interrupted
+
+
+@pytest.fixture
+def stability(reference, tmp_path, monkeypatch):
+    """Evaluate two samples into a folder, with relaxations and pictures that cost nothing."""
+    monkeypatch.setattr(Figure, "savefig", lambda figure, file, **settings: None)
+    full = [*reference.compositions(), NACL.composition]
+    hull = hull_from_dataset(full, [-2.2, -3.0, 0.0, 0.0])
+    elemental = ElementalEnergies(dict.fromkeys(["K", "Cl", "Na"], 0.0), 3, 0.0, 0.0)
+
+    def run(num_relaxed=2, out=tmp_path / "out", **settings):
+        relaxations = [relaxed(NACL, -1.0), relaxed(KCL, -2.3)][:num_relaxed]
+        return evaluate_relaxed([NACL, KCL], reference, relaxations, hull, elemental,
+                                out=out, **settings)  # fmt: skip
+
+    return run
+
+
+def report_of(folder):
+    return json.loads((folder / "report.json").read_text())
+
+
+NAMES = [
+    "structures",
+    "compositions",
+    "potential and hull",
+    "uniqueness and novelty",
+    "elemental energies",
+    "relaxation",
+    "uniqueness and novelty of the relaxed",
+    "stability",
+]
+
+
+def test_cheap_stages_come_first_and_the_report_is_written_after_each(
+    stability, tmp_path, monkeypatch
+):
+    reports = []
+    real = ReportFolder.write
+
+    def write(self, result):
+        real(self, result)
+        reports.append(report_of(tmp_path / "out"))
+
+    monkeypatch.setattr(ReportFolder, "write", write)
+    found = stability()
+    assert [x["stages"]["done"] for x in reports] == [NAMES[: i + 1] for i in range(len(NAMES))]
+    assert [x["stages"]["to_come"] for x in reports] == [NAMES[i + 1 :] for i in range(len(NAMES))]
+    assert [x["title"] for x in reports[0]["tables"]] == ["Validity", "Sizes, elements, symmetry"]
+    assert [x["title"] for x in reports[-1]["tables"]] == list(found.tables)
+    assert found.done == tuple(NAMES)
+    assert found.to_come == ()
+
+
+def test_an_interrupted_run_leaves_a_report_that_the_same_call_completes(
+    stability, tmp_path, monkeypatch
+):
+    with monkeypatch.context() as patch:
+        patch.setattr(stages, "energy_columns", interrupt)
+        with pytest.raises(Interrupted):
+            stability()
+    there = report_of(tmp_path / "out")
+    assert there["stages"] == {"done": NAMES[:5], "to_come": NAMES[5:]}
+    assert "Uniqueness and novelty" in [x["title"] for x in there["tables"]]
+    assert "Still to come: relaxation" in (tmp_path / "out" / "report.html").read_text()
+    stability()
+    assert report_of(tmp_path / "out")["stages"] == {"done": NAMES, "to_come": []}
+    assert "not complete" not in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_a_partial_report_may_get_less_than_it_was_to_have(
+    stability, reference, tmp_path, monkeypatch
+):
+    with monkeypatch.context() as patch:
+        patch.setattr(stages, "energy_columns", interrupt)
+        with pytest.raises(Interrupted):
+            stability()
+    there = report_of(tmp_path / "out")
+    with monkeypatch.context() as patch:
+        patch.setattr(plan, "missing_packages", lambda: ["smact"])
+        with (
+            pytest.warns(UserWarning, match="smact"),
+            pytest.raises(ValueError, match="compositions: done there, not asked for here"),
+        ):
+            evaluate([NACL, KCL], reference, out=tmp_path / "out", calculator="none")
+    assert report_of(tmp_path / "out") == there
+    stability(num_relaxed=1)
+    assert report_of(tmp_path / "out")["settings"]["first samples relaxed"] == 1
+
+
+def test_a_report_without_relaxations_takes_the_place_of_one_that_had_none_yet(
+    stability, reference, tmp_path, monkeypatch
+):
+    with monkeypatch.context() as patch:
+        patch.setattr(stages, "energy_columns", interrupt)
+        with pytest.raises(Interrupted):
+            stability()
+    found = evaluate([NACL, KCL], reference, out=tmp_path / "out", calculator="none")
+    assert report_of(tmp_path / "out")["stages"] == {"done": list(found.done), "to_come": []}
+
+
+def test_a_complete_report_stays_until_the_next_one_says_as_much(stability, tmp_path, monkeypatch):
+    def files():
+        names = ("report.json", "report.html", "crystals.csv", "relaxed.extxyz")
+        return [(tmp_path / "out" / name).read_bytes() for name in names]
+
+    stability(num_relaxed=1)
+    before = files()
+    with monkeypatch.context() as patch:
+        patch.setattr(stages.metrics, "variants", interrupt)
+        with pytest.raises(Interrupted):
+            stability()
+    assert files() == before
+    stability()
+    assert report_of(tmp_path / "out")["settings"]["first samples relaxed"] == 2
+    with pytest.raises(ValueError, match=r"first samples relaxed: 2 there, 1 here.*smaller report"):
+        stability(num_relaxed=1)
+
+
+def test_a_report_of_version_0_1_is_continued_and_guarded(stability, reference, tmp_path):
+    stability()
+    report = report_of(tmp_path / "out")
+    report.pop("stages")
+    (tmp_path / "out" / "report.json").write_text(json.dumps(report))
+    with pytest.raises(ValueError, match="potential: chgnet there, none here"):
+        evaluate([NACL, KCL], reference, out=tmp_path / "out", calculator="none")
+    stability()
+    assert report_of(tmp_path / "out")["stages"]["done"] == NAMES
+
+
+def test_without_out_nothing_is_left_behind(stability, tmp_path, monkeypatch):
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    found = stability(out=None)
+    assert rate(found, "Stability", "stable") == (2, 2)
+    assert list((tmp_path / "temporary").iterdir()) == []
+    assert [x.name for x in tmp_path.iterdir()] == ["temporary"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"num_relaxed": -1}, "num_relaxed is -1; allowed: 0 or more"),
+        ({"max_steps": -1}, "max_steps is -1"),
+        ({"seconds_per_crystal": 0}, "seconds_per_crystal is 0"),
+        ({"num_workers": 0}, "num_workers is 0"),
+        ({"calculator": "emt"}, "the calculator is 'emt'; allowed"),
+        ({"calculator": "none", "dft_inputs": "x"}, "dft_inputs needs relaxed crystals"),
+        ({"dft_energies": {}}, "dft_energies needs a hull"),
+    ],
+)
+def test_wrong_arguments_are_refused_before_anything_is_read(monkeypatch, settings, message):
+    monkeypatch.setattr(plan, "missing_packages", list)
+    with pytest.raises(ValueError, match=message):
+        evaluate("nowhere", "nowhere", **settings)

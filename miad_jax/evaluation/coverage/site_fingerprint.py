@@ -26,17 +26,19 @@ _SYMPREC_ANGSTROM = 1e-4
 def site_mean(arrays: Arrays) -> np.ndarray | str:
     """The row of one structure, NaN where CrystalNN fails; or what is wrong with matminer."""
     try:
-        featurizer = _crystal_nn()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            featurizer = _crystal_nn()
     except Exception as error:  # whatever a broken installation raises
         return f"{type(error).__name__}: {error}"
     from pymatgen.core import Structure
 
     lattice, frac_coords, numbers = arrays
     try:
-        structure = Structure(lattice, numbers.tolist(), frac_coords)
-        first, counts = _distinct_sites(arrays)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            structure = Structure(lattice, numbers.tolist(), frac_coords)
+            first, counts = _distinct_sites(arrays)
             sites = [featurizer.featurize(structure, int(i)) for i in first]
     except MemoryError:  # ends the worker: the structure may do better on another machine
         raise

@@ -34,6 +34,9 @@ SETTINGS_OF_STAGE = {
 }
 """Settings that may not change once a stage is done."""
 
+PREPARING = {"potential and hull", "elemental energies"}
+"""Stages that add nothing to a report themselves."""
+
 
 class ReportFolder:
     """Begins the report of some samples, or goes on with it.
@@ -100,7 +103,7 @@ def _done(report: Path, settings: Mapping[str, Any], stages: Sequence[str]) -> s
         content = json.loads(report.read_text(encoding="utf-8"))
         there = dict(content["settings"])
         # Version 0.1 wrote a report when everything was done.
-        done = set(content["stages"]["done"]) if "stages" in content else set(stages)
+        done = set(content["stages"]["done"] if "stages" in content else stages) - PREPARING
         is_complete = "stages" not in content or not content["stages"]["to_come"]
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{report} is no report: choose another --out") from error

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from pymatgen.core import Composition, Lattice, Structure
 
-from miad_jax.evaluation.coverage import fingerprints
+from miad_jax.evaluation.coverage import fingerprints, site_fingerprint
 from miad_jax.evaluation.coverage.fingerprints import (
     NUM_COMPOSITION_FEATURES,
-    NUM_STRUCTURE_FEATURES,
     composition_fingerprints,
     structure_fingerprints,
 )
+from miad_jax.evaluation.coverage.site_fingerprint import NUM_STRUCTURE_FEATURES
+from miad_jax.parallel.executor import Serial, WorkerFailure
 
 SALT = Structure.from_spacegroup(
     "Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]]
@@ -37,44 +38,45 @@ DENSE = Structure(Lattice.cubic(0.5), ["H"], [[0, 0, 0]])
 EMPTY = Structure(Lattice.cubic(3), [], [])
 SAME_PLACE = Structure(Lattice.cubic(4), ["Si", "Si"], [[0, 0, 0], [0, 0, 0]])
 
-FAKE = """
-import os, time
-import numpy as np
 
-def site_mean(arrays):
-    with open({calls!r}, "a") as file:
-        file.write(f"{{arrays[2][0]}}\\n")
-    if arrays[2][0] == 1:
-        time.sleep(60)
-    if arrays[2][0] == 2:
-        os._exit(1)
-    if arrays[2][0] == 3:
-        return np.full(61, np.nan)
-    if arrays[2][0] == 4:
-        return "ImportError: no such thing"
-    return np.full(61, float(arrays[2][0]))
-"""
+class Fake:
+    """An executor whose fingerprint is the atomic number of the first site, without matminer.
+
+    It runs out of time on H, dies on He, fails on Li and has no matminer on Be.
+    """
+
+    num_workers = 1
+
+    def __init__(self):
+        self._asked = []
+
+    def map(self, function, requests, *, seconds=None):
+        assert function is site_fingerprint.site_mean
+        for i, arrays in enumerate(requests):
+            number = int(arrays[2][0])
+            self._asked.append(number)
+            special = {
+                1: WorkerFailure(f"took longer than {seconds:g} s", timed_out=True),
+                2: WorkerFailure("its worker process ended early (exit code 1)"),
+                3: np.full(61, np.nan),
+                4: "ImportError: no such thing",
+            }
+            yield i, special.get(number, np.full(61, float(number)))
+
+    def __call__(self):
+        """The atomic numbers that were asked for since the last call."""
+        asked, self._asked = sorted(self._asked), []
+        return asked
 
 
 @pytest.fixture
 def fake(tmp_path, monkeypatch):
-    """Workers whose fingerprint is the atomic number of the first site, without matminer.
-
-    They hang on H, die on He, fail on Li and have no matminer on Be. What is returned tells
-    the atomic numbers that they were asked for.
-    """
-    calls, script = tmp_path / "calls", tmp_path / "fake.py"
-    script.write_text(FAKE.format(calls=str(calls)))
-    monkeypatch.setattr(fingerprints, "_SCRIPT", str(script))
+    """What computes fingerprints in place of local workers."""
+    executor = Fake()
+    monkeypatch.setattr(fingerprints, "Pool", lambda: executor)
     monkeypatch.setattr(fingerprints, "_matminer_version", lambda: "0")
     monkeypatch.setenv("MIAD_JAX_CACHE", str(tmp_path / "cache"))
-
-    def asked():
-        found = sorted(int(x) for x in calls.read_text().split()) if calls.exists() else []
-        calls.unlink(missing_ok=True)
-        return found
-
-    return asked
+    return executor
 
 
 def atom(number, edge=4.0):
@@ -83,7 +85,7 @@ def atom(number, edge=4.0):
 
 def test_rows_are_in_order_and_missing_ones_nan(fake):
     none = [None, NAN_LATTICE, NAN_COORDS, DISORDERED, FLAT, DENSE, EMPTY]
-    found = structure_fingerprints([atom(9), atom(7), *none, atom(8)], num_workers=2)
+    found = structure_fingerprints([atom(9), atom(7), *none, atom(8)])
     assert found.shape == (10, NUM_STRUCTURE_FEATURES)
     np.testing.assert_array_equal(found[[0, 1, 9]].T, np.tile([9, 7, 8], (61, 1)))
     assert np.isnan(found[2:9]).all()
@@ -99,47 +101,46 @@ def test_nothing_to_do_starts_no_worker(fake):
 def test_equal_structures_are_computed_once_and_kept(fake, tmp_path):
     moved = atom(6)
     moved.translate_sites([0], [1e-9, 1 - 1e-9, 0], to_unit_cell=False)
-    first = structure_fingerprints([atom(6), moved, atom(6, 4.001)], num_workers=1)
+    first = structure_fingerprints([atom(6), moved, atom(6, 4.001)])
     assert fake() == [6, 6]
     np.testing.assert_array_equal(structure_fingerprints([atom(6, 4.001), moved]), first[:2])
     assert fake() == []
-    structure_fingerprints([atom(6)], cache_dir=tmp_path / "elsewhere", num_workers=1)
+    structure_fingerprints([atom(6)], cache_dir=tmp_path / "elsewhere")
     assert fake() == [6]
 
 
-def test_failures_of_the_definition_are_kept_and_accidents_are_not(fake, monkeypatch):
-    monkeypatch.setattr(fingerprints, "TIME_LIMIT_SECONDS", 3.0)
-    with pytest.warns(UserWarning, match="2 of 5 structures .* the first: took longer than 3 s"):
-        found = structure_fingerprints([atom(z) for z in (1, 2, 3, 5, 6)], num_workers=1)
+def test_failures_of_the_definition_are_kept_and_accidents_are_not(fake):
+    with pytest.warns(UserWarning, match="2 of 5 structures .* the first: took longer than 60 s"):
+        found = structure_fingerprints([atom(z) for z in (1, 2, 3, 5, 6)])
     np.testing.assert_array_equal(found[:, 0], [np.nan, np.nan, np.nan, 5, 6])
     assert fake() == [1, 2, 3, 5, 6]
     with pytest.warns(UserWarning, match="1 of 1 structures .* ended early"):
-        again = structure_fingerprints([atom(z) for z in (2, 3, 5, 6)], num_workers=1)
+        again = structure_fingerprints([atom(z) for z in (2, 3, 5, 6)])
     np.testing.assert_array_equal(again, found[1:])
     assert fake() == [2]
 
 
 def test_another_version_is_computed_again(fake, monkeypatch):
-    structure_fingerprints([atom(6)], num_workers=1)
+    structure_fingerprints([atom(6)])
     monkeypatch.setattr(fingerprints, "_matminer_version", lambda: "1")
-    structure_fingerprints([atom(6)], num_workers=1)
+    structure_fingerprints([atom(6)])
     monkeypatch.setattr(fingerprints, "_VERSION", -1)
-    structure_fingerprints([atom(6)], num_workers=1)
+    structure_fingerprints([atom(6)])
     assert fake() == [6, 6, 6]
 
 
 def test_an_ended_run_keeps_what_it_had(fake, monkeypatch):
     monkeypatch.setattr(fingerprints, "_BATCH", 2)
     with pytest.raises(ValueError, match="matminer is installed but does not work: ImportError"):
-        structure_fingerprints([atom(z) for z in (5, 6, 7, 4, 8)], num_workers=1)
+        structure_fingerprints([atom(z) for z in (5, 6, 7, 4, 8)])
     fake()
-    structure_fingerprints([atom(z) for z in (5, 6, 7)], num_workers=1)
+    structure_fingerprints([atom(z) for z in (5, 6, 7)])
     assert fake() == []
 
 
 def test_batches_are_written_as_they_come(fake, monkeypatch, tmp_path):
     monkeypatch.setattr(fingerprints, "_BATCH", 2)
-    structure_fingerprints([atom(z) for z in (5, 6, 7, 8, 9)], num_workers=1)
+    structure_fingerprints([atom(z) for z in (5, 6, 7, 8, 9)])
     files = list((tmp_path / "cache" / "fingerprints").glob("*/*.npz"))
     sizes = []
     for file in files:
@@ -149,11 +150,11 @@ def test_batches_are_written_as_they_come(fake, monkeypatch, tmp_path):
 
 
 def test_a_damaged_file_is_passed_over(fake, tmp_path):
-    structure_fingerprints([atom(6)], num_workers=1)
+    structure_fingerprints([atom(6)])
     (file,) = (tmp_path / "cache" / "fingerprints").glob("*/*.npz")
     file.write_bytes(file.read_bytes()[:50])
     with pytest.warns(UserWarning, match="does not hold fingerprints .* delete it"):
-        found = structure_fingerprints([atom(6)], num_workers=1)
+        found = structure_fingerprints([atom(6)])
     assert (found == 6).all()
     assert fake() == [6, 6]
 
@@ -162,13 +163,8 @@ def test_a_damaged_file_is_passed_over(fake, tmp_path):
 def test_a_folder_that_cannot_be_written_is_said(fake, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.warns(UserWarning, match="fingerprints could not be kept .* MIAD_JAX_CACHE"):
-        found = structure_fingerprints([atom(6)], cache_dir=tmp_path / "file", num_workers=1)
+        found = structure_fingerprints([atom(6)], cache_dir=tmp_path / "file")
     assert (found == 6).all()
-
-
-def test_bad_number_of_workers(fake):
-    with pytest.raises(ValueError, match="num_workers is -1; allowed: 0, 1, 2"):
-        structure_fingerprints([], num_workers=-1)
 
 
 def test_without_matminer(monkeypatch):
@@ -181,12 +177,14 @@ def test_without_matminer(monkeypatch):
             function([])
 
 
-def test_workers_start_without_jax():
+def test_workers_start_without_jax_and_with_a_bound_of_memory():
     pytest.importorskip("matminer")
     program = f"""
         import runpy, sys
-        made = runpy.run_path({fingerprints.__file__!r})["_crystal_nn"]()
+        made = runpy.run_path({site_fingerprint.__file__!r})["_crystal_nn"]()
         assert type(made).__name__ == "CrystalNNFingerprint"
+        import resource
+        assert resource.getrlimit(resource.RLIMIT_AS)[0] == {site_fingerprint._MEMORY_LIMIT_BYTES}
         print([x for x in ("jax", "torch", "miad_jax") if x in sys.modules])
     """
     done = subprocess.run(
@@ -203,7 +201,7 @@ def real(tmp_path_factory):
     cache = tmp_path_factory.mktemp("cache")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        return structure_fingerprints(structures, num_workers=1, cache_dir=cache)
+        return structure_fingerprints(structures, executor=Serial(), cache_dir=cache)
 
 
 def labels():
@@ -237,7 +235,7 @@ def test_equals_matminer_site_by_site(real):
 
 def test_only_sites_that_no_symmetry_makes_equal_are_computed():
     def distinct(structure):
-        first, counts = fingerprints._distinct_sites(fingerprints._arrays(structure))
+        first, counts = site_fingerprint._distinct_sites(fingerprints._arrays(structure))
         return first.tolist(), counts.tolist()
 
     assert distinct(PEROVSKITE) == ([0, 1, 2], [1, 1, 3])

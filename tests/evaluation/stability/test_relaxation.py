@@ -13,7 +13,11 @@ from ase.calculators.emt import EMT
 from pymatgen.core import Lattice, Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 
+from miad_jax.evaluation.stability import potential
 from miad_jax.evaluation.stability.relax import Relaxation, relax
+from miad_jax.parallel.executor import Serial
+from miad_jax.parallel.pool import Pool
+from miad_jax.parallel.progress import Bar, Progress
 
 FAKES = '''
 import os, signal, sys, time
@@ -24,8 +28,11 @@ from ase.calculators.calculator import Calculator
 from ase.calculators.emt import EMT
 
 energies_are_corrected = True
-__version__ = f"threads {os.environ['OMP_NUM_THREADS']}, jax {'jax' in sys.modules}"
+__version__ = "3"
 HERE = Path(__file__).parent
+(HERE / "process").write_text(
+    f"threads {os.environ.get('OMP_NUM_THREADS')}, jax {'jax' in sys.modules}"
+)
 
 
 class Troubled(EMT):
@@ -102,20 +109,24 @@ def fakes(tmp_path, monkeypatch):
     folder.mkdir()
     (folder / "fakes.py").write_text(FAKES)
     monkeypatch.syspath_prepend(folder)
-    return folder
+    monkeypatch.delitem(sys.modules, "fakes", raising=False)
+    potential._potential.cache_clear()
+    yield folder
+    sys.modules.pop("fakes", None)
 
 
-def fcc(*symbols, length=3.8):
+def fcc(*symbols, length=3.65):
     """A cubic cell of four atoms, off their places."""
     coords = [[0, 0, 0.02], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0.01]]
     return Structure(Lattice.cubic(length), [*symbols] * (4 // len(symbols)), coords)
 
 
-COPPER, GOLD, ALUMINIUM = fcc("Cu"), fcc("Au", length=4.2), fcc("Al", length=4.2)
+COPPER, GOLD, ALUMINIUM = fcc("Cu"), fcc("Au", length=4.1), fcc("Al", length=4.05)
 
 
 def run(structures, folder, **settings):
-    settings = {"calculator": "fakes:Troubled", "num_workers": 1} | settings
+    """Relax in this process, where nothing has to be started."""
+    settings = {"calculator": "fakes:Troubled", "executor": Serial()} | settings
     ids = [f"id-{i}" for i in range(len(structures))]
     return relax(structures, folder, ids=ids, **settings)
 
@@ -134,9 +145,10 @@ def emt(structure):
 
 
 def test_cell_and_positions_relax_to_the_minimum(tmp_path, fakes):
-    results = run([COPPER, GOLD], tmp_path / "out", calculator="fakes:plain", num_workers=2)
+    crystals = [fcc("Cu", length=3.8), fcc("Au", length=4.2)]
+    results = run(crystals, tmp_path / "out", calculator="fakes:plain")
     # Lattice constants of EMT's minima.
-    for structure, result, length in zip([COPPER, GOLD], results, (3.59, 4.06), strict=True):
+    for structure, result, length in zip(crystals, results, (3.59, 4.06), strict=True):
         before, _, _ = emt(structure)
         energy, forces, stress = emt(result.structure)
         assert (result.status, result.reason) == ("converged", "")
@@ -172,7 +184,7 @@ def test_every_crystal_has_an_outcome(tmp_path, fakes):
     }
     bad = list(expected.values())
     structures = [COPPER, *bad, GOLD]
-    results = run(structures, tmp_path / "out", seconds_per_crystal=8, num_workers=2)
+    results = run(structures, tmp_path / "out", seconds_per_crystal=8, executor=Pool(2))
     assert [result.status for result in results] == [
         "converged",
         *["failed"] * len(bad),
@@ -183,8 +195,7 @@ def test_every_crystal_has_an_outcome(tmp_path, fakes):
         lost = "exit code" in reason
         assert result == Relaxation("failed", reason=result.reason, lost=lost)
     assert "enough" in (tmp_path / "out" / "workers.log").read_text()
-    settings = json.loads((tmp_path / "out" / "settings.json").read_text())
-    assert settings["version"] == "threads 1, jax False"
+    assert (fakes / "process").read_text() == "threads 1, jax False"
 
 
 @pytest.mark.parametrize(
@@ -213,11 +224,9 @@ def test_steps_are_limited_and_none_gives_the_energy_as_it_is(tmp_path, fakes):
 
 
 def test_what_is_done_is_kept(tmp_path, fakes):
-    done = []
     folder = tmp_path / "out"
-    results = run([COPPER, GOLD, COPPER.copy(), None], folder, progress=lambda *x: done.append(x))
+    results = run([COPPER, GOLD, COPPER.copy(), None], folder, executor=Pool(1))
     assert sorted(seen(fakes)) == ["Au-Au-Au-Au", "Cu-Cu-Cu-Cu"]
-    assert done == [(0, 2), (1, 2), (2, 2)]
     assert results[0] == results[2]
     (fakes / "seen").unlink()
 
@@ -237,7 +246,7 @@ def test_what_is_done_is_kept(tmp_path, fakes):
 def test_a_crystal_that_took_its_worker_down_is_tried_again(tmp_path, fakes):
     folder = tmp_path / "out"
     for _ in range(2):
-        (result,) = run([fcc("Pd")], folder)
+        (result,) = run([fcc("Pd")], folder, executor=Pool(1))
         assert "exit code 3" in result.reason
         assert seen(fakes) == ["Pd-Pd-Pd-Pd"]
         (fakes / "seen").unlink()
@@ -249,6 +258,8 @@ def test_a_progress_bar_tells_the_time_left(tmp_path, fakes, capfd):
     assert re.search(r"relaxing: +100%.*1/1 \[\d+:\d+<\d+:\d+", capfd.readouterr().err)
     run([COPPER, GOLD], tmp_path / "out")
     assert capfd.readouterr().err == ""
+    run([COPPER, GOLD, ALUMINIUM], tmp_path / "out", progress=True)
+    assert re.search(r"relaxing: +67%.*2/3", capfd.readouterr().err)
 
 
 def test_a_killed_run_goes_on_where_it_stopped(tmp_path, fakes):
@@ -261,7 +272,8 @@ sys.path.insert(0, {str(fakes)!r})
 from pymatgen.core import Structure
 from miad_jax.evaluation.stability.relax import relax
 crystals = [Structure.from_dict(x) for x in json.load(open({str(tmp_path / "crystals.json")!r}))]
-relax(crystals, {str(folder)!r}, ids="abc", calculator="fakes:Troubled", num_workers=1)
+from miad_jax.parallel.pool import Pool
+relax(crystals, {str(folder)!r}, ids="abc", calculator="fakes:Troubled", executor=Pool(1))
 """
     parent = subprocess.Popen([sys.executable, "-c", code])
     try:
@@ -302,20 +314,23 @@ def is_alive(pid):
 
 
 def test_an_error_in_the_parent_ends_the_workers(tmp_path, fakes):
-    def stop(done, total):
-        if done:
+    class Stop(Progress, Bar):
+        def bar(self, *arguments, **settings):
+            return self
+
+        def advance(self, amount=1):
             wait_for(lambda: (fakes / "pid").exists())
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt) as kept:  # its frames live, and all that they hold
-        run([COPPER, fcc("Ni"), GOLD], tmp_path / "out", progress=stop)
+        run([COPPER, fcc("Ni"), GOLD], tmp_path / "out", progress=Stop(), executor=Pool(1))
     assert kept
     assert not is_alive(int((fakes / "pid").read_text()))
     assert len(list((tmp_path / "out" / "crystals").iterdir())) == 1
 
 
 def test_what_outlasted_a_limit_is_tried_again_when_it_is_longer(tmp_path, fakes):
-    (result,) = run([fcc("Ni")], tmp_path / "out", seconds_per_crystal=2)
+    (result,) = run([fcc("Ni")], tmp_path / "out", seconds_per_crystal=2, executor=Pool(1))
     assert result.reason == "the relaxation was lost: took longer than 2 s"
     (fakes / "seen").unlink(missing_ok=True)
     assert run([fcc("Ni")], tmp_path / "out", seconds_per_crystal=2) == [result]
@@ -325,21 +340,22 @@ def test_what_outlasted_a_limit_is_tried_again_when_it_is_longer(tmp_path, fakes
     assert result.status == "converged"
 
 
-def test_folders_of_others_are_refused(tmp_path, fakes):
+def test_folders_of_others_are_refused(tmp_path, fakes, monkeypatch):
     folder = tmp_path / "out"
     run([COPPER], folder)
     with pytest.raises(ValueError, match=r"fmax_ev_per_angstrom is 0\.1 there and 0\.2 now\. Name"):
         run([COPPER], folder, fmax_ev_per_angstrom=0.2)
-    with pytest.raises(ValueError, match="calculator is 'fakes:Troubled' there and 'fakes:plain'"):
+    with pytest.raises(ValueError, match="calculator is fakes:Troubled there and fakes:plain now"):
         run([COPPER], folder, calculator="fakes:plain")
-    (fakes / "fakes.py").write_text(FAKES + "\n__version__ = 'new weights'\n")
-    with pytest.raises(ValueError, match=r"version is 'threads.*' there and 'new weights' now"):
-        run([COPPER], folder)
-    (folder / "settings.json").write_text("[")
-    with pytest.raises(ValueError, match=r"settings\.json cannot be read"):
+    monkeypatch.setattr(sys.modules["fakes"], "__version__", "new weights")
+    potential._potential.cache_clear()
+    with pytest.raises(ValueError, match="version is 3 there and new weights now"):
         run([COPPER], folder)
     (folder / "notes.txt").touch()
     with pytest.raises(ValueError, match=r"holds notes\.txt"):
+        run([COPPER], folder)
+    (folder / "settings.json").write_text("[")
+    with pytest.raises(ValueError, match=r"settings\.json is no record of relaxations"):
         run([COPPER], folder)
     with pytest.raises(ValueError, match="is a file, not a folder"):
         run([COPPER], folder / "notes.txt")
@@ -376,13 +392,13 @@ def test_without_chgnet_it_says_what_to_install(tmp_path, monkeypatch):
     (tmp_path / "chgnet" / "__init__.py").write_text("raise ImportError('no torch')")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ValueError, match=r'no torch.*pip install "miad_jax\[eval\]"'):
-        run([COPPER], tmp_path / "out", calculator="chgnet")
+        run([COPPER], tmp_path / "out", calculator="chgnet", executor=Pool(1))
 
 
 def test_a_calculator_that_ends_its_process_is_an_error(tmp_path, fakes):
     (fakes / "deadly.py").write_text("import os; os._exit(7)")
     with pytest.raises(ValueError, match=r"'deadly:x' could not be loaded.*exit code 7.*log"):
-        run([COPPER], tmp_path / "out", calculator="deadly:x")
+        run([COPPER], tmp_path / "out", calculator="deadly:x", executor=Pool(1))
     # The folder can still be used with another.
     assert run([COPPER], tmp_path / "out")[0].status == "converged"
 
@@ -393,7 +409,6 @@ def test_a_calculator_that_ends_its_process_is_an_error(tmp_path, fakes):
         ({"max_steps": -1}, "max_steps is -1; allowed: 0 or more"),
         ({"fmax_ev_per_angstrom": 0.0}, "fmax_ev_per_angstrom is 0; allowed: a positive"),
         ({"seconds_per_crystal": float("nan")}, "seconds_per_crystal is nan"),
-        ({"num_workers": 0}, "num_workers is 0"),
     ],
 )
 def test_wrong_settings_are_refused(tmp_path, settings, message):
@@ -411,29 +426,25 @@ def test_wrong_ids_and_no_crystal(tmp_path):
 
 
 def test_chgnet(tmp_path):
+    """CHGNet's stress has the wrong sign in a left-handed cell, which relaxes as its twin does."""
     pytest.importorskip("chgnet")
     salt = Structure.from_spacegroup(
         "Fm-3m", Lattice.cubic(5.5), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]]
     ).get_primitive_structure()
     americium = Structure(Lattice.cubic(3.5), ["Am"], [[0, 0, 0]])
-    result, failed = run([salt, americium], tmp_path / "out", calculator="chgnet")
+    right = Structure(Lattice.cubic(4.4), ["Cs", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    swapped = Lattice(right.lattice.matrix[[1, 0, 2]])
+    left = Structure(swapped, ["Cs", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    assert np.linalg.det(left.lattice.matrix) < 0
+    result, failed, one, two = run(
+        [salt, americium, right, left], tmp_path / "out", calculator="chgnet", executor=Pool(1)
+    )
     assert result.status == "converged"
     assert result.energy_is_corrected is True
     # The Materials Project's NaCl: -3.7 eV/atom with corrections, cell of 5.69 Å.
     assert result.energy_ev_per_atom == pytest.approx(-3.7, abs=0.1)
     assert (4 * result.structure.volume) ** (1 / 3) == pytest.approx(5.65, abs=0.1)
     assert failed.reason == "CHGNet does not know Am: its elements end with Pu"
-
-
-def test_a_left_handed_cell_relaxes_as_its_right_handed_twin(tmp_path):
-    """CHGNet's stress has the wrong sign in a left-handed cell."""
-    pytest.importorskip("chgnet")
-    right = Structure(Lattice.cubic(4.4), ["Cs", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
-    left = Structure(
-        Lattice(right.lattice.matrix[[1, 0, 2]]), ["Cs", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]]
-    )
-    assert np.linalg.det(left.lattice.matrix) < 0
-    one, two = relax([right, left], tmp_path / "relaxed", ids=["right", "left"], num_workers=1)
     assert one.status == two.status == "converged"
     assert two.energy_ev_per_atom == pytest.approx(one.energy_ev_per_atom, abs=1e-4)
     assert two.structure.volume < 1.05 * 4.2**3
