@@ -23,8 +23,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config = default_config()
     config.data.path = "data/carbon_24"
     config.infusion.num_atoms = 30  # ⌊1.25 · 24⌋: our reading of the paper
-    config.diffusion.corrector_gamma = 1e-5
-    config.diffusion.ending = "clean"  # ours; the published code ends with σ₋₁ = σ₀
+    config.sampling.corrector_gamma = 1e-5
+    config.sampling.last_step = "denoise"  # ours; the published code holds the coordinates
     config.optimizer.learning_rate = 1e-3
     config.optimizer.schedule = "plateau"
     config.optimizer.plateau_factor = 0.6

@@ -39,8 +39,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config = default_config()
     config.data.path = "data/mp_20"
     config.infusion.num_atoms = 25
-    config.diffusion.corrector_gamma = 1e-5
-    config.diffusion.ending = "clean"
+    config.sampling.corrector_gamma = 1e-5
+    config.sampling.last_step = "denoise"
     config.network.hidden_dim = 512
     config.network.num_layers = 6
     config.network.num_freqs = 128
@@ -69,7 +69,7 @@ def get_config(variant: str = "") -> ConfigDict:
 
 def published(config: ConfigDict) -> None:
     """The published hyperparameters."""
-    config.diffusion.ending = "published"
+    config.sampling.last_step = "hold"
     config.loss.types = 1.0
     config.loss.cross_entropy = 0.0
     config.optimizer.warmup_steps = 0

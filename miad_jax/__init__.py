@@ -10,41 +10,73 @@ reads, writes and loads them:
     diffusion = miad_jax.make_diffusion()
     infused = miad_jax.infuse(jax.random.key(0), crystals[:8], 25)
     noised, noise = miad_jax.add_noise(diffusion, jax.random.key(1), infused, t=500)
+
+Importing the package imports nothing else: a name is loaded from its module when it is first used.
 """
 
-from miad_jax.config import default_config
-from miad_jax.crystal import Crystal, Prediction, real_atom_mask
-from miad_jax.data import (
-    from_atoms,
-    from_structures,
-    load_dataset,
-    to_atoms,
-    to_structures,
-)
-from miad_jax.diffusion import (
-    Diffusion,
-    LossTerms,
-    LossWeights,
-    add_noise,
-    loss,
-    make_diffusion,
-    reverse_step,
-)
-from miad_jax.mirage import infuse, reduce
-from miad_jax.model import load_model, load_pretrained, save_pretrained
-from miad_jax.network import CSPNet
-from miad_jax.sampling.sample import draw_num_atoms, sample
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from miad_jax.build import control_from, solver_from
+    from miad_jax.condition import Condition, Times
+    from miad_jax.config import default_config
+    from miad_jax.crystal import Crystal, Prediction, real_atom_mask
+    from miad_jax.data.load import load_dataset
+    from miad_jax.data.structures import from_atoms, from_structures, to_atoms, to_structures
+    from miad_jax.diffusion.joint import Diffusion, add_noise, make_diffusion
+    from miad_jax.diffusion.losses import LossTerms, LossWeights, loss
+    from miad_jax.evaluation.pipeline import evaluate
+    from miad_jax.mirage import infuse, reduce
+    from miad_jax.model import load_model, load_pretrained, save_pretrained
+    from miad_jax.network.cspnet import CSPNet
+    from miad_jax.parallel.progress import Progress
+    from miad_jax.sampling.control import Control
+    from miad_jax.sampling.devices import cores_as_devices
+    from miad_jax.sampling.sample import draw_num_atoms, reverse_step, sample
+    from miad_jax.sampling.solvers import PredictorCorrector, make_solver
+
+_MODULES = {
+    "build": ("control_from", "solver_from"),
+    "condition": ("Condition", "Times"),
+    "config": ("default_config",),
+    "crystal": ("Crystal", "Prediction", "real_atom_mask"),
+    "data.load": ("load_dataset",),
+    "data.structures": ("from_atoms", "from_structures", "to_atoms", "to_structures"),
+    "diffusion.joint": ("Diffusion", "add_noise", "make_diffusion"),
+    "diffusion.losses": ("LossTerms", "LossWeights", "loss"),
+    "evaluation.pipeline": ("evaluate",),
+    "mirage": ("infuse", "reduce"),
+    "model": ("load_model", "load_pretrained", "save_pretrained"),
+    "network.cspnet": ("CSPNet",),
+    "parallel.progress": ("Progress",),
+    "sampling.control": ("Control",),
+    "sampling.devices": ("cores_as_devices",),
+    "sampling.sample": ("draw_num_atoms", "reverse_step", "sample"),
+    "sampling.solvers": ("PredictorCorrector", "make_solver"),
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "CSPNet",
+    "Condition",
+    "Control",
     "Crystal",
     "Diffusion",
     "LossTerms",
     "LossWeights",
     "Prediction",
+    "PredictorCorrector",
+    "Progress",
+    "Times",
     "add_noise",
+    "control_from",
+    "cores_as_devices",
     "default_config",
     "draw_num_atoms",
+    "evaluate",
     "from_atoms",
     "from_structures",
     "infuse",
@@ -53,11 +85,33 @@ __all__ = [
     "load_pretrained",
     "loss",
     "make_diffusion",
+    "make_solver",
     "real_atom_mask",
     "reduce",
     "reverse_step",
     "sample",
     "save_pretrained",
+    "solver_from",
     "to_atoms",
     "to_structures",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name, or a module of the package, when it is first used."""
+    if name in _MODULE_OF:
+        value = getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+    elif name in _ROOMS:
+        value = importlib.import_module(f"{__name__}.{name}")
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return sorted({*globals(), *__all__})
+
+
+_ROOMS = frozenset({*(module.split(".")[0] for module in _MODULES)})

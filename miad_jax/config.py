@@ -6,18 +6,18 @@ defaults are those of the embedded data set `prototypes`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
+from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict, config_dict
 
-from miad_jax.diffusion.joint import CoordsScore, Diffusion, make_diffusion
-from miad_jax.diffusion.losses import LossWeights
-from miad_jax.diffusion.schedules import Ending
 from miad_jax.mirage import Placement
-from miad_jax.network import CSPNet
+from miad_jax.network import NETWORKS
+from miad_jax.sampling.control import CoordsScore
+from miad_jax.sampling.solvers import SOLVERS, LastStep
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 SCHEDULES = ("constant", "cosine", "plateau")
@@ -38,6 +38,7 @@ def default_config() -> ConfigDict:
     config.data = ConfigDict()
     config.data.path = "prototypes"  # a known data set, or a folder with train.csv and val.csv
     config.data.max_num_atoms = config_dict.placeholder(int)  # leave larger crystals out
+    config.data.properties = ()  # numeric columns that the network is told
 
     config.infusion = ConfigDict()
     config.infusion.enabled = True  # False is the baseline, DiffCSP
@@ -45,15 +46,20 @@ def default_config() -> ConfigDict:
     config.infusion.placement = "uniform"  # or "center" (Table 5)
     config.infusion.mask_mirage = True  # no coordinate loss on mirage atoms
 
-    config.diffusion = ConfigDict()
+    config.diffusion = ConfigDict()  # what is trained
     config.diffusion.num_steps = 1000
-    config.diffusion.corrector_gamma = 1e-5  # γ, the published step_lr
-    config.diffusion.ending = "clean"  # or "published"
-    config.diffusion.coords_score = "conditional"  # or "marginal": see validate
-    config.diffusion.type_temperature = 1.0  # divides the types' logits while sampling
-    config.diffusion.sampling_steps = config_dict.placeholder(int)  # reverse steps; None: all
+
+    config.sampling = ConfigDict()  # how samples are drawn of it; training does not read it
+    config.sampling.solver = "predictor_corrector"
+    config.sampling.steps = config_dict.placeholder(int)  # fewer than trained; None: all
+    config.sampling.corrector_gamma = 1e-5  # γ, the published step_lr
+    config.sampling.last_step = "denoise"  # or "hold": see PredictorCorrector
+    config.sampling.type_temperature = 1.0  # divides the types' logits
+    config.sampling.coords_score = "conditional"  # or "marginal": see Control
+    config.sampling.guidance = 1.0  # weight of properties that are asked
 
     config.network = ConfigDict()
+    config.network.name = "cspnet"
     config.network.hidden_dim = 512
     config.network.num_layers = 6
     config.network.num_freqs = 128
@@ -77,7 +83,7 @@ def default_config() -> ConfigDict:
     config.optimizer.ema_decay = 0.999  # of the averaged parameters; 0 is no average
 
     config.batch_size = 256
-    config.chunk_size = config_dict.placeholder(int)  # crystals at once; None: by the device
+    config.chunk_size = config_dict.placeholder(int)  # crystals at once; None: the network's choice
     config.num_epochs = 1000
     config.max_minutes = config_dict.placeholder(float)  # end with a checkpoint then
     config.log_every = 50  # steps
@@ -87,18 +93,53 @@ def default_config() -> ConfigDict:
     return config.lock()
 
 
-def load_config(saved: dict[str, Any]) -> ConfigDict:
-    """The configuration that a checkpoint holds, checked.
+MOVED = {
+    "diffusion.sampling_steps": "sampling.steps",
+    "diffusion.corrector_gamma": "sampling.corrector_gamma",
+    "diffusion.ending": "sampling.last_step",
+    "diffusion.type_temperature": "sampling.type_temperature",
+    "diffusion.coords_score": "sampling.coords_score",
+}
+"""Fields of version 0.1, and where they are now."""
+
+LAST_STEPS = {"clean": "denoise", "published": "hold"}
+"""Values of `diffusion.ending` in version 0.1, and what `sampling.last_step` calls them."""
+
+CARRYING_OUT = (
+    *("num_epochs", "max_minutes", "chunk_size", "log_every", "validate_every"),
+    *("checkpoint_every", "keep_checkpoints", "data.path", "network.dtype", "sampling"),
+)
+"""Fields that do not change what training computes: a run may continue with others.
+
+With the cosine schedule the number of epochs may not differ: the learning rate is a function of it.
+"""
+
+
+def load_config(saved: Mapping[str, Any]) -> ConfigDict:
+    """The configuration that a checkpoint or release file holds, checked.
+
+    Fields that an older version did not have stand at their defaults; those that it had elsewhere
+    are moved to where they are now.
 
     Raises:
         ValueError: If a field is unknown or has an impossible value.
     """
     config = default_config()
     try:
-        config.update(saved)
+        config.update(upgraded(saved))
     except (KeyError, AttributeError, TypeError) as error:
         raise ValueError(f"the saved configuration does not fit this version: {error}") from error
     return validate(config, num_devices=1)
+
+
+def upgraded(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """A saved configuration with the fields of version 0.1 where they are now."""
+    flat = flatten_dict(dict(saved), sep=".")
+    for old, new in MOVED.items():
+        if old in flat:
+            value = flat.pop(old)
+            flat[new] = LAST_STEPS.get(value, value) if new == "sampling.last_step" else value
+    return unflatten_dict(flat, sep=".")
 
 
 def validate(config: ConfigDict, *, num_devices: int | None = None) -> ConfigDict:
@@ -128,22 +169,22 @@ def validate(config: ConfigDict, *, num_devices: int | None = None) -> ConfigDic
         "diffusion.num_steps batch_size log_every validate_every checkpoint_every keep_checkpoints"
     ).split():
         check(field, "a whole number from 1 on", lambda value: value >= 1)
-    for field in ("data.max_num_atoms", "chunk_size", "diffusion.sampling_steps"):
+    for field in ("data.max_num_atoms", "chunk_size", "sampling.steps"):
         check(field, "a whole number from 1 on, or None", lambda v: v is None or v >= 1)
     for field in ("max_minutes", "optimizer.clip_norm"):
         check(field, "a number above 0, or None", lambda value: value is None or value > 0)
     for field in (
-        "optimizer.learning_rate optimizer.final_learning_rate diffusion.type_temperature "
+        "optimizer.learning_rate optimizer.final_learning_rate sampling.type_temperature "
         "num_epochs optimizer.plateau_patience"
     ).split():
         check(field, "a number above 0", lambda value: value > 0)
     for field in (
         "loss.lattice loss.coords loss.types loss.cross_entropy optimizer.warmup_steps "
-        "diffusion.corrector_gamma"
+        "sampling.corrector_gamma sampling.guidance"
     ).split():
         check(field, "0 or more", lambda value: value >= 0)
     check(
-        "diffusion.sampling_steps",
+        "sampling.steps",
         f"at most config.diffusion.num_steps, {config.diffusion.num_steps}",
         lambda value: value is None or value <= config.diffusion.num_steps,
     )
@@ -158,12 +199,14 @@ def validate(config: ConfigDict, *, num_devices: int | None = None) -> ConfigDic
     check("optimizer.ema_decay", "0 up to, not including, 1", lambda value: 0 <= value < 1)
     check("optimizer.plateau_factor", "between 0 and 1", lambda value: 0 < value < 1)
     choose("infusion.placement", get_args(Placement))
-    choose("diffusion.ending", get_args(Ending))
-    choose("diffusion.coords_score", get_args(CoordsScore))
+    choose("sampling.solver", tuple(SOLVERS))
+    choose("sampling.last_step", get_args(LastStep))
+    choose("sampling.coords_score", get_args(CoordsScore))
+    choose("network.name", tuple(NETWORKS))
     infusion = config.infusion
     if not (infusion.enabled and infusion.mask_mirage and infusion.placement == "uniform"):
         check(
-            "diffusion.coords_score",
+            "sampling.coords_score",
             "conditional, as there are no mirage atoms, or they count in the loss of the "
             "coordinates, or they are not uniform in the cell",
             lambda value: value != "marginal",
@@ -179,35 +222,6 @@ def validate(config: ConfigDict, *, num_devices: int | None = None) -> ConfigDic
     if problems:
         raise ValueError("\n".join(problems))
     return config
-
-
-def network_from(config: ConfigDict) -> CSPNet:
-    """The network that a configuration describes."""
-    fields = config.network.to_dict()
-    dtype = DTYPES[fields.pop("dtype")]
-    return CSPNet(**fields, num_steps=config.diffusion.num_steps, dtype=dtype)
-
-
-def diffusion_from(config: ConfigDict, num_kept: int | None = None) -> Diffusion:
-    """The process that a configuration describes.
-
-    Args:
-        config: The configuration.
-        num_kept: Reverse steps after respacing; None for `config.diffusion.sampling_steps`.
-    """
-    return make_diffusion(
-        config.diffusion.num_steps,
-        num_kept=num_kept or config.diffusion.sampling_steps,
-        corrector_gamma=config.diffusion.corrector_gamma,
-        ending=config.diffusion.ending,
-        type_temperature=config.diffusion.type_temperature,
-        coords_score=config.diffusion.coords_score,
-    )
-
-
-def loss_weights_from(config: ConfigDict) -> LossWeights:
-    """The weights of the losses."""
-    return LossWeights(**config.loss.to_dict())
 
 
 def apply_variant(

@@ -8,7 +8,7 @@ batch: `crystals[3]` is the fourth crystal, `crystals[:8]` the first eight.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -111,38 +111,6 @@ def real_atom_mask(crystal: Crystal) -> Bool[Array, "*batch atoms"]:
         True
     """
     return crystal.mask & (crystal.atom_types != MIRAGE)
-
-
-def resize(crystal: Crystal, size: int) -> Crystal:
-    """Cut or pad the atom slots to `size`; new slots are padding.
-
-    NumPy arrays stay NumPy arrays, JAX arrays JAX arrays. Atoms beyond `size` are lost, so check
-    that they are padding.
-
-    Args:
-        crystal: One crystal, or any batch of them.
-        size: Atom slots of the result.
-
-    Example:
-        >>> crystals, _ = miad_jax.load_dataset("prototypes", "val")
-        >>> resize(crystals, 25).frac_coords.shape[-2:], resize(crystals, 2).size
-        ((25, 3), 2)
-    """
-
-    def slots(x: Array, axis: int) -> Array:
-        xp = np if isinstance(x, np.ndarray) else jnp
-        axis += x.ndim
-        kept = x[(slice(None),) * axis + (slice(size),)]
-        width = [(0, 0)] * x.ndim
-        width[axis] = (0, size - kept.shape[axis])
-        return xp.pad(kept, width)
-
-    return replace(
-        crystal,
-        frac_coords=slots(crystal.frac_coords, -2),
-        atom_types=slots(crystal.atom_types, -1),
-        mask=slots(crystal.mask, -1),
-    )
 
 
 def wrap(frac_coords: Float[Array, "*shape"]) -> Float[Array, "*shape"]:

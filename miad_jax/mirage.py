@@ -12,9 +12,10 @@ from typing import Any, Literal, get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
-from miad_jax.crystal import MIRAGE, Crystal, real_atom_mask, resize, wrap
+from miad_jax.crystal import MIRAGE, Crystal, real_atom_mask, wrap
+from miad_jax.padding import resize
 
 Placement = Literal["uniform", "center"]
 

@@ -25,7 +25,8 @@ from jaxtyping import Int
 from ml_collections import ConfigDict
 from numpy.typing import DTypeLike
 
-from miad_jax.config import diffusion_from, load_config, network_from
+from miad_jax.build import diffusion_from, network_from
+from miad_jax.config import load_config, upgraded
 from miad_jax.data.formats import npz_bytes
 from miad_jax.diffusion.joint import Denoise, Diffusion
 from miad_jax.storage.files import write_atomically
@@ -71,6 +72,11 @@ class TrainedModel:
         for name, value in sorted(flatten_dict(self.params, sep="/").items()):
             content.update(name.encode() + np.asarray(value).tobytes())
         return content.hexdigest()[:16]
+
+    @property
+    def diffusion(self) -> Diffusion:
+        """The process."""
+        return diffusion_from(self.config)
 
     @property
     def denoise(self) -> Denoise:
@@ -126,7 +132,7 @@ def load_pretrained(
         15
     """
     model = load_model(name_or_path)
-    return diffusion_from(model.config), model.denoise, model.config
+    return model.diffusion, model.denoise, model.config
 
 
 def save_pretrained(
@@ -135,7 +141,8 @@ def save_pretrained(
     about: Mapping[str, Any],
     *,
     dtype: DTypeLike = np.float16,
-    diffusion: Mapping[str, Any] | None = None,
+    sampling: Mapping[str, Any] | None = None,
+    **moved: Any,
 ) -> None:
     """Write a checkpoint of a run as a release file.
 
@@ -144,8 +151,9 @@ def save_pretrained(
         path: The `.npz` to write; it must not exist.
         about: What else the file says of itself, such as data, licence and attribution.
         dtype: Of the parameters in the file; they are read back as float32.
-        diffusion: Fields of `config.diffusion` that sampling is to take instead of the run's, such
-            as `{"sampling_steps": 250}`.
+        sampling: Fields of `config.sampling` to take instead of the run's, such as
+            `{"steps": 250}`.
+        **moved: Refused: `diffusion` of version 0.1 is `sampling` now.
 
     Raises:
         ValueError: If there is no checkpoint, the file exists, its name is no `.npz`, or a field
@@ -154,13 +162,19 @@ def save_pretrained(
     Example:
         >>> miad_jax.save_pretrained("runs/mp20", "mine.npz", {"data": "MP-20"})  # doctest: +SKIP
     """
+    for name in moved:
+        hint = ": give sampling={...}, the fields of config.sampling" if name == "diffusion" else ""
+        raise ValueError(f"save_pretrained has no argument {name!r}{hint}")
     path = Path(path)
     if path.suffix != ".npz" or path.exists():
         raise ValueError(f"{path} exists or is no .npz: name a new file that ends in .npz")
     checkpoints = _checkpoints(Path(workdir))
     meta = checkpoints.meta()
-    meta["config"]["diffusion"] |= dict(diffusion or {})
-    params = checkpoints.restore_average(_shapes(load_config(meta["config"])))
+    saved = upgraded(meta["config"])
+    saved["sampling"] = {**saved.get("sampling", {}), **dict(sampling or {})}
+    config = load_config(saved)
+    params = checkpoints.restore_average(_shapes(config))
+    meta["config"] = config.to_dict()
     data = meta["config"]["data"]
     data["path"] = Path(data["path"]).name  # where it lay is nobody's business
     said = {

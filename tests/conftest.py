@@ -7,8 +7,9 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "")
     + " --xla_force_host_platform_device_count=2"
-    # Tests compile much and run little: this halves their time.
-    + " --xla_backend_optimization_level=1"
+    # Tests compile much and run little: these make a third of the time. An XLA that knows one of
+    # them no more ends and says so: take it out then.
+    + " --xla_backend_optimization_level=1 --xla_cpu_use_fusion_emitters=false"
 )
 
 from collections.abc import Callable
@@ -26,8 +27,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import settings
+from ml_collections import ConfigDict
 
-from miad_jax.crystal import Crystal
+from miad_jax.config import default_config, validate
+from miad_jax.crystal import NUM_TYPES, Crystal, Prediction
+from miad_jax.diffusion import Diffusion, make_diffusion
 from miad_jax.network import CSPNet
 
 # Property tests run the same examples every time: a failure can be reproduced, none is luck.
@@ -79,6 +83,57 @@ def random_crystals() -> Callable[..., Crystal]:
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def tiny_config() -> Callable[..., ConfigDict]:
+    """Make a configuration of 12 steps over 24 crystals of up to 4 atoms; fields are by path."""
+
+    def make(**fields) -> ConfigDict:
+        config = default_config()
+        config.infusion.num_atoms = 5
+        config.network.hidden_dim = 16
+        config.network.num_layers = 1
+        config.network.num_freqs = 4
+        config.network.time_dim = 8
+        config.diffusion.num_steps = 50
+        config.batch_size = 8
+        config.num_epochs = 4
+        config.log_every = 2
+        config.validate_every = 4
+        config.checkpoint_every = 4
+        config.update_from_flattened_dict(fields)
+        return validate(config)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def full() -> Diffusion:
+    """The published process of 1000 steps."""
+    return make_diffusion()
+
+
+@pytest.fixture(scope="session")
+def short() -> Diffusion:
+    """A process of 20 steps."""
+    return make_diffusion(20)
+
+
+@pytest.fixture(scope="session")
+def plain_denoise() -> Callable[..., Prediction]:
+    """A denoiser in closed form that depends on everything it is given, atom by atom."""
+
+    def denoise(crystal, time):
+        level = (time / 1000)[..., None, None]
+        kinds = jax.nn.one_hot(crystal.atom_types, NUM_TYPES)
+        return Prediction(
+            lattice=0.3 * crystal.lattice - level,
+            coords=jnp.sin(2 * jnp.pi * crystal.frac_coords) + level,
+            types=3 * kinds + crystal.frac_coords.sum(-1, keepdims=True) * jnp.linspace(0, 1, 100),
+        )
+
+    return denoise
 
 
 @pytest.fixture(scope="session")

@@ -16,8 +16,6 @@ import jax.numpy as jnp
 import numpy as np
 
 import miad_jax
-from miad_jax.config import diffusion_from
-from miad_jax.diffusion.types import log_probs_0
 
 NUM_CRYSTALS, CHUNK = 400, 40
 TIMES = (250, 400, 550, 700, 850, 950)
@@ -28,7 +26,7 @@ def main(arguments: list[str]) -> None:
     if len(arguments) != 2:
         sys.exit(f"error: two arguments are needed\n\n{__doc__}")
     model = miad_jax.load_model(arguments[0])
-    diffusion, num_atoms = diffusion_from(model.config), model.config.infusion.num_atoms
+    diffusion, num_atoms = model.diffusion, model.config.infusion.num_atoms
     crystals, _ = miad_jax.load_dataset(arguments[1], "val")
     largest = model.config.data.max_num_atoms or num_atoms
     chosen = np.flatnonzero(np.asarray(crystals.mask).sum(1) <= largest)[:NUM_CRYSTALS]
@@ -45,7 +43,7 @@ def main(arguments: list[str]) -> None:
         noised, _ = miad_jax.add_noise(diffusion, jax.random.key(time), infused, rows)
         parts = [slice(i, i + CHUNK) for i in range(0, len(infused), CHUNK)]
         logits = jnp.concatenate([denoise(noised[i], rows[i]).types for i in parts])
-        found = log_probs_0(diffusion.types, logits, noised.atom_types, rows)
+        found = diffusion.types.clean(logits, noised.atom_types, rows[:, None])
         seems_real = np.asarray(noised.atom_types) > 0
         shares = (mirage, jax.nn.softmax(logits)[..., 0], jnp.exp(found[..., 0]))
         print(time, *(f"{np.asarray(share)[seems_real].mean():.3f}" for share in shares), sep="   ")

@@ -1,7 +1,7 @@
 """Make a release file of a run: `python -m experiments.mp20_slice.release RUN FILE.npz`.
 
-RUN is the --workdir of a training on mp_20_slice. Further arguments, such as `sampling_steps=250`,
-set fields of `config.diffusion` that sampling takes.
+RUN is the --workdir of a training on mp_20_slice. Further arguments, such as `steps=250`, set
+fields of `config.sampling`.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ def main(arguments: list[str]) -> None:
         sys.exit(f"error: give RUN, FILE.npz and fields as name=value\n\n{__doc__}")
     run, file, *fields = arguments
     pairs = (field.split("=", 1) for field in fields)
-    diffusion = {name: _value(text) for name, text in pairs}
+    sampling = {name: _value(text) for name, text in pairs}
     try:
         about = describe(Checkpoints(run).meta()["num_train"])
-        miad_jax.save_pretrained(run, file, about, diffusion=diffusion)
+        miad_jax.save_pretrained(run, file, about, sampling=sampling)
     except ValueError as error:
         sys.exit(f"error: {error}")
     print(f"{file}: {Path(file).stat().st_size / 1e6:.1f} MB")

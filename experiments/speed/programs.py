@@ -18,8 +18,9 @@ import numpy as np
 from experiments.speed.plain import PlainDenoiser, all_edges, plain_network, plain_params
 from miad_jax import Crystal, CSPNet, Prediction, load_dataset, make_diffusion
 from miad_jax.config import default_config
-from miad_jax.network import crystals_per_chunk
-from miad_jax.sampling.sample import reverse, start
+from miad_jax.padding import resize
+from miad_jax.sampling import Control, PredictorCorrector
+from miad_jax.sampling.sample import reverse, start, steps_of
 from miad_jax.training import Objective, make_optimizer, train_step
 from miad_jax.training.state import create
 
@@ -52,9 +53,7 @@ class Case:
     @property
     def chunk(self) -> int:
         """The largest chunk that divides the batch, as the training loop takes it."""
-        largest = self.chunk_size or crystals_per_chunk(
-            self.num_atoms, jax.default_backend(), self.net.hidden_dim
-        )
+        largest = self.chunk_size or self.net.chunk_size(self.num_atoms, jax.default_backend())
         return max(
             n for n in range(1, self.batch_size + 1) if n <= largest and not self.batch_size % n
         )
@@ -67,13 +66,7 @@ class Case:
         crystals, _ = load_dataset("prototypes", "train")
         num_atoms = np.asarray(crystals.mask).sum(-1)
         order = np.argsort(np.where(num_atoms > self.num_atoms, 1, -num_atoms), kind="stable")
-        size = min(self.num_atoms, crystals.size)
-        cut = replace(
-            crystals,
-            frac_coords=crystals.frac_coords[:, :size],
-            atom_types=crystals.atom_types[:, :size],
-            mask=crystals.mask[:, :size],
-        )
+        cut = resize(crystals, min(self.num_atoms, crystals.size))
         return jax.tree.map(jnp.asarray, cut), jnp.asarray(order[: self.batch_size])
 
 
@@ -167,16 +160,15 @@ def sampling(case: Case, *, plain: bool = False) -> Program:
         chunk = case.batch_size
     else:
         denoise, chunk = jax.tree_util.Partial(case.net.denoise, params), case.chunk
-    diffusion, rows = make_diffusion(), jnp.arange(500, 500 - ROWS, -1)
+    parts = make_diffusion(), denoise, PredictorCorrector(), Control()
+    steps = jnp.asarray(steps_of(parts[2], 1000)[500 : 500 + ROWS])
     first = slice(0, chunk)
-    compiled, seconds = _compile(
-        jax.jit(reverse), diffusion, denoise, keys[first], crystal[first], rows
-    )
+    compiled, seconds = _compile(jax.jit(reverse), *parts, keys[first], crystal[first], None, steps)
 
     def run() -> None:
         for i in range(0, case.batch_size, chunk):
             part = slice(i, i + chunk)
-            jax.block_until_ready(compiled(diffusion, denoise, keys[part], crystal[part], rows))
+            jax.block_until_ready(compiled(*parts, keys[part], crystal[part], None, steps))
 
     return _program(compiled, seconds, run, ROWS)
 
@@ -200,14 +192,16 @@ def check_equal(case: Case) -> float:
     def theirs(params, edges):
         return plain((plain_params(params, case.net.num_layers), edges), crystal, time_)
 
-    def gradient(denoise):
+    def gradient_and_outputs(denoise):
         def total(params, edges):
-            return sum(jnp.square(x).sum() for x in jax.tree.leaves(denoise(params, edges)))
+            outputs = denoise(params, edges)
+            return sum(jnp.square(x).sum() for x in jax.tree.leaves(outputs)), outputs
 
-        return jax.jit(jax.grad(total))(params, edges)
+        return jax.jit(jax.grad(total, has_aux=True))(params, edges)
 
-    outputs = _difference(jax.jit(ours)(params, edges), jax.jit(theirs)(params, edges))
-    gradients = _difference(gradient(ours), gradient(theirs))
+    (gradient, output), (their_gradient, their_output) = map(gradient_and_outputs, (ours, theirs))
+    outputs = _difference(output, their_output)
+    gradients = _difference(gradient, their_gradient)
     assert outputs < 1e-4, outputs
     assert gradients < 1e-5, gradients
     return max(outputs, gradients)
@@ -216,9 +210,11 @@ def check_equal(case: Case) -> float:
 class NoNetwork:
     """A denoiser that costs nothing, but whose parameters all get a gradient."""
 
-    def denoise(self, params: Any, crystal: Crystal, time: Any) -> Prediction:
+    def denoise(
+        self, params: Any, crystal: Crystal, time: Any, condition: Any = None
+    ) -> Prediction:
         """Predict a constant."""
-        del time
+        del time, condition
         constant = sum(x.ravel()[0] for x in jax.tree.leaves(params))
         shape = crystal.atom_types.shape
         return jax.tree.map(
@@ -236,7 +232,7 @@ def _noisy(case: Case, plain: bool) -> tuple[Any, Crystal, Any]:
     else:
         data, index = case.data()
         mask = data.mask[index]
-    crystal = start(keys, mask)
+    crystal = jax.jit(start)(make_diffusion(), keys, mask)
     if not plain:
         return params, crystal, None
     edges = all_edges(case.batch_size, case.num_atoms)

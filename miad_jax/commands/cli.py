@@ -11,7 +11,7 @@ from types import FrameType
 import jax
 from absl import flags
 
-from miad_jax.parallel.executor import usable_cores
+from miad_jax.config import MOVED
 from miad_jax.storage.cache import default_cache_dir
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
@@ -51,18 +51,6 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
         sys.exit(INTERRUPTED)
 
 
-def cores_as_devices() -> None:
-    """Make every CPU core a device, at least two; to be called before JAX computes anything.
-
-    With more than one device XLA runs each product in one thread. Results are then the same bit for
-    bit on any number of cores, and small networks lose no time on dividing their products. A number
-    that was set by `JAX_NUM_CPU_DEVICES` or `XLA_FLAGS` stays.
-    """
-    unset = jax.config.values["jax_num_cpu_devices"] < 0
-    if unset and "host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-        jax.config.update("jax_num_cpu_devices", max(usable_cores(), 2))
-
-
 def parse(
     values: flags.FlagValues, argv: Sequence[str], usage: str, *, positional: str = ""
 ) -> str:
@@ -90,18 +78,27 @@ def parse(
         values.flag_values_dict()  # a configuration file that could not be loaded says so here
     except (AttributeError, KeyError) as error:
         said = str(error).replace("\\n", " ").replace("\\", "").strip("\"'")
-        raise ValueError(f"no such field of the configuration: {said}") from error
+        raise ValueError(f"no such field of the configuration: {_moved(said, argv)}") from error
     except (flags.Error, OSError, TypeError) as error:
         # An error inside a configuration file comes as a traceback: its last line says it.
         lines = [line for line in str(error).splitlines() if line.strip()]
         said = lines[0] if len(lines) == 1 else f"{lines[0]} {lines[-1]}"
-        raise ValueError(said) from error
+        raise ValueError(_moved(said, argv)) from error
     expected = 2 if positional else 1
     if len(rest) > expected:
         raise ValueError(f"unexpected argument {rest[expected]!r}: flags are given as --name=value")
     if len(rest) < expected:
         raise ValueError(f"no {positional}: name it before or behind the flags")
     return rest[-1]
+
+
+def _moved(said: str, argv: Sequence[str]) -> str:
+    """What was said of an unknown field, and where it is now if version 0.1 had it."""
+    for old, new in MOVED.items():
+        field = old.rpartition(".")[2]
+        if f'"{field}"' in said or any(x.startswith(f"--config.{old}") for x in argv):
+            return f"config.{old} is config.{new} now ({said})"
+    return said
 
 
 def _with_underscores(argument: str) -> str:

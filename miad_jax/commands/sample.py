@@ -6,22 +6,26 @@ same command continues, and a larger --num adds samples.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from typing import Any, get_args
 
 import jax
 import numpy as np
 from absl import flags
+from ml_collections import ConfigDict
 
+from miad_jax.build import control_from, solver_from
 from miad_jax.commands import cli as command
-from miad_jax.config import diffusion_from, validate
+from miad_jax.config import LAST_STEPS, load_config, upgraded, validate
 from miad_jax.data.sample_folder import SampleDirectory
-from miad_jax.diffusion.joint import CoordsScore
-from miad_jax.diffusion.schedules import Ending
+from miad_jax.diffusion.keys import sample_keys
 from miad_jax.evaluation import describe_all, write_summary
 from miad_jax.model import DEFAULT, TrainedModel, load_model
-from miad_jax.network import crystals_per_chunk
-from miad_jax.sampling.sample import Sampler, draw_num_atoms, sample_keys
+from miad_jax.parallel.progress import TerminalProgress
+from miad_jax.sampling import SOLVERS, Sampler, draw_num_atoms
+from miad_jax.sampling.control import CoordsScore
+from miad_jax.sampling.devices import cores_as_devices
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string(
@@ -44,14 +48,16 @@ flags.DEFINE_integer(
 flags.DEFINE_integer(
     "steps",
     None,
-    "Reverse steps; fewer than trained: respaced; default: the model's",
+    "Steps, at most as many as trained; default: the model's",
     flag_values=FLAGS,
 )
+flags.DEFINE_enum("solver", None, list(SOLVERS), "How steps are made", flag_values=FLAGS)
 flags.DEFINE_enum(
     "ending",
     None,
-    list(get_args(Ending)),
-    "Last step of the coordinates; default: as trained",
+    list(LAST_STEPS),
+    "Last step of the coordinates: to no noise at all, or as published, where they stay; default: "
+    "the model's",
     flag_values=FLAGS,
 )
 flags.DEFINE_enum(
@@ -59,16 +65,16 @@ flags.DEFINE_enum(
     None,
     list(get_args(CoordsScore)),
     "Score of atoms that may be mirage: times the probability of being real, or as the network "
-    "predicts it; default: as trained",
+    "predicts it; default: the model's",
     flag_values=FLAGS,
 )
 flags.DEFINE_float(
-    "corrector_gamma", None, "Strength of the corrector; default: as trained", flag_values=FLAGS
+    "corrector_gamma", None, "Strength of the corrector; default: the model's", flag_values=FLAGS
 )
 flags.DEFINE_float(
     "type_temperature",
     None,
-    "Divides the logits of atom types: below 1 fewer elements; default: as trained",
+    "Divides the logits of atom types: below 1 fewer elements; default: the model's",
     flag_values=FLAGS,
 )
 flags.DEFINE_integer("batch_size", None, "Samples at a time; by the device", flag_values=FLAGS)
@@ -76,9 +82,6 @@ flags.DEFINE_integer("chunk_size", None, "Samples the network sees at once", fla
 flags.DEFINE_bool(
     "record_num_atoms", False, "Keep the number of real atoms after every step", flag_values=FLAGS
 )
-
-_KNOBS = ("ending", "coords_score", "corrector_gamma", "type_temperature")
-"""Flags that stand for a field of `config.diffusion`."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -88,54 +91,35 @@ def main(argv: Sequence[str]) -> int:
         value = FLAGS[name].value
         if value is not None and value < 1:
             raise ValueError(f"--{name} is {value}; allowed: a whole number from 1 on")
-    command.cores_as_devices()
+    cores_as_devices()
     model = load_model(FLAGS.checkpoint)
-    config = model.config.copy_and_resolve_references()
-    for name in _KNOBS:
-        if (value := FLAGS[name].value) is not None:
-            config.diffusion[name] = value
-    validate(config, num_devices=1)
-    diffusion = diffusion_from(config, FLAGS.steps)
+    config = validate(_with_flags(model.config), num_devices=1)
     infused = config.infusion.enabled
     size = config.infusion.num_atoms if infused else len(model.histogram) - 1
-    chunk_size = FLAGS.chunk_size or crystals_per_chunk(
-        size, jax.default_backend(), config.network.hidden_dim
+    sampler = Sampler(
+        model.diffusion,
+        model.denoise,
+        size,
+        solver=solver_from(config),
+        control=control_from(config),
+        chunk_size=FLAGS.chunk_size,
     )
-    sampler = Sampler(diffusion, model.denoise, size, chunk_size=chunk_size)
     at_once = jax.local_device_count() * sampler.chunk_size
     batch_size = FLAGS.batch_size or -(-16 // at_once) * at_once
-    directory = SampleDirectory.open(
-        FLAGS.out,
-        {
-            "seed": FLAGS.seed,
-            "steps": diffusion.num_steps,
-            **{name: config.diffusion[name] for name in _KNOBS},
-            "chunk_size": chunk_size,
-            "checkpoint_step": model.step,
-            "parameters": model.digest,
-            "data_fingerprint": model.fingerprint,
-            "config": model.config.to_dict(),
-        },
-    )
+    directory = SampleDirectory.open(FLAGS.out, _run(model, config, sampler), upgrade=_upgraded)
 
     missing = sorted(set(range(FLAGS.num)) - directory.done())
-    bar = command.Bar("sampling", " samples")
     num_done = FLAGS.num - len(missing)
-    for indices in _runs(missing, batch_size):
-        keys = sample_keys(jax.random.key(FLAGS.seed), np.asarray(indices))
-        num_atoms = np.full(len(indices), size)
-        if not infused:
-            num_atoms = draw_num_atoms(keys, model.histogram)
-
-        def report(share: float, before: int = num_done, num: int = len(indices)) -> None:
-            bar(round(before + num * share, 1), FLAGS.num, {})
-
-        crystals, num_real = sampler.draw(keys, num_atoms, report)
-        extra = {"num_real_atoms": num_real} if FLAGS.record_num_atoms else {}
-        rows = describe_all(crystals, infused=infused)
-        directory.write_batch(indices[0], crystals, rows, **extra)
-        num_done += len(indices)
-    bar.close()
+    with TerminalProgress().bar("sampling", FLAGS.num, "samples", num_done) as bar:
+        for indices in _runs(missing, batch_size):
+            keys = sample_keys(jax.random.key(FLAGS.seed), np.asarray(indices))
+            num_atoms = np.full(len(indices), size)
+            if not infused:
+                num_atoms = draw_num_atoms(keys, model.histogram)
+            crystals, num_real = sampler.draw(keys, num_atoms, bar=bar)
+            extra = {"num_real_atoms": num_real} if FLAGS.record_num_atoms else {}
+            rows = describe_all(crystals, infused=infused)
+            directory.write_batch(indices[0], crystals, rows, **extra)
 
     samples = directory.finish()
     summary = write_summary(
@@ -151,6 +135,54 @@ def main(argv: Sequence[str]) -> int:
         "samples.extxyz, samples.csv, samples.npz, summary.md, summary.png"
     )
     return 0
+
+
+def _with_flags(config: ConfigDict) -> ConfigDict:
+    """The configuration of a model, with the fields of `sampling` that flags give."""
+    config = config.copy_and_resolve_references()
+    given = {
+        name: FLAGS[name].value
+        for name in ("solver", "steps", "corrector_gamma", "type_temperature", "coords_score")
+    }
+    given["last_step"] = LAST_STEPS.get(FLAGS.ending)
+    for name, value in given.items():
+        if value is not None:
+            config.sampling[name] = value
+    return config
+
+
+def _run(model: TrainedModel, config: ConfigDict, sampler: Sampler) -> dict[str, Any]:
+    """What the samples depend on."""
+    trained = model.config.to_dict()
+    del trained["sampling"]  # what is taken of it stands beside it
+    return {
+        "seed": FLAGS.seed,
+        "sampling": {**config.sampling.to_dict(), "steps": sampler.num_steps},
+        "chunk_size": sampler.chunk_size,
+        "checkpoint_step": model.step,
+        "parameters": model.digest,
+        "data_fingerprint": model.fingerprint,
+        "config": trained,
+    }
+
+
+def _upgraded(run: dict[str, Any]) -> dict[str, Any]:
+    """The record of an older version: fields stand where they are now, new ones at their defaults.
+
+    Version 0.1 wrote the fields of sampling beside the seed.
+    """
+    old = {name: run.pop(name) for name in _OF_0_1 if name in run}
+    config = upgraded(run["config"])
+    if old:
+        old["sampling_steps"] = old.pop("steps")
+        config = upgraded({**config, "diffusion": {**config["diffusion"], **old}})
+    else:
+        config["sampling"] = run["sampling"]
+    trained = json.loads(json.dumps(load_config(config).to_dict()))
+    return {**run, "sampling": trained.pop("sampling"), "config": trained}
+
+
+_OF_0_1 = ("steps", "ending", "coords_score", "corrector_gamma", "type_temperature")
 
 
 def _runs(indices: list[int], longest: int) -> Iterator[list[int]]:

@@ -7,7 +7,6 @@ new run starts from the parameters of another with `--init_from=runs/other`.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,13 +17,14 @@ from ml_collections import ConfigDict, config_flags
 from miad_jax import config as config_fields
 from miad_jax.commands import cli as command
 from miad_jax.model import load_model
+from miad_jax.parallel.progress import TerminalProgress
 from miad_jax.training import Checkpoints, Initial, load_training_data
-from miad_jax.training.loop import train
+from miad_jax.training.loop import number_of_steps, train
 
 FLAGS = flags.FlagValues()
 config_flags.DEFINE_config_file(
     "config",
-    str(Path(config_fields.__file__)),
+    None,
     "Configuration file, with :VARIANT behind it; default: the embedded data set's",
     flag_values=FLAGS,
 )
@@ -42,6 +42,8 @@ flags.DEFINE_string(
 
 def main(argv: Sequence[str]) -> int:
     """Train as the command line says."""
+    if not any(argument.startswith("--config=") for argument in argv):
+        argv = [argv[0], f"--config={config_fields.__file__}", *argv[1:]]
     command.parse(FLAGS, argv, str(__doc__))
     if FLAGS.workdir is None:
         raise ValueError("no --workdir: name a folder for checkpoints and metrics")
@@ -77,29 +79,18 @@ def run(
     initial: Initial | None = None,
 ) -> None:
     """Load the data, train with a progress bar until a signal, say where the result lies."""
-    data = load_training_data(config, progress=True)
+    progress = TerminalProgress()
+    data = load_training_data(config, progress=progress)
     for line in data.rejections:
-        print(line, file=sys.stderr)
-    print(
+        progress.say(line)
+    progress.say(
         f"{len(data.train)} training and {len(data.validation)} validation crystals of "
         f"{config.data.path} ({data.num_left_out} larger ones left out); "
-        f"{jax.local_device_count()} × {jax.devices()[0].device_kind}",
-        file=sys.stderr,
+        f"{jax.local_device_count()} × {jax.devices()[0].device_kind}"
     )
-    bar = command.Bar("training", " steps")
-
-    def report(step: int, num_steps: int, metrics: dict[str, float]) -> None:
-        bar(step, num_steps, {k: v for k, v in metrics.items() if k in _SHOWN})
-
+    num_steps = number_of_steps(config, len(data.train))
     # From here on there is something to keep; a signal before that ends at once.
     should_stop = command.stop_on_signal()
-    try:
-        state = train(
-            config, data, workdir, initial=initial, report=report, should_stop=should_stop
-        )
-    finally:
-        bar.close()
-    print(f"step {int(state.step)}: checkpoint and metrics.jsonl in {workdir}", file=sys.stderr)
-
-
-_SHOWN = ("loss", "lattice", "coords", "types", "validation_loss")
+    with progress.bar("training", num_steps, "steps") as bar:
+        state = train(config, data, workdir, initial=initial, bar=bar, should_stop=should_stop)
+    progress.say(f"step {int(state.step)}: checkpoint and metrics.jsonl in {workdir}")

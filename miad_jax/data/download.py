@@ -11,9 +11,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from miad_jax.data.published import PUBLISHED, PublishedFile, did_you_mean
+from miad_jax.data.published import PUBLISHED, PublishedFile
 from miad_jax.data.reading import SPLITS, read_csv, split_file
 from miad_jax.parallel.progress import Bar, Progress, as_progress
+from miad_jax.spelling import did_you_mean
 from miad_jax.storage.files import atomic_file
 
 _BLOCK = 2**20

@@ -20,10 +20,11 @@ import numpy as np
 from miad_jax.crystal import Crystal
 from miad_jax.data.packed import FORMAT_VERSION, Records, load_packed, save_packed
 from miad_jax.data.packing import pack
-from miad_jax.data.published import PUBLISHED, did_you_mean
+from miad_jax.data.published import PUBLISHED
 from miad_jax.data.reading import READERS, SPLITS, cif_files, read_rows, split_file, suffix
 from miad_jax.parallel.executor import Executor
 from miad_jax.parallel.progress import Progress
+from miad_jax.spelling import did_you_mean
 from miad_jax.storage.cache import default_cache_dir
 
 EMBEDDED = {"prototypes": Path(__file__).with_name("prototypes.npz")}

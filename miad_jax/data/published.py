@@ -7,8 +7,7 @@ that of MatterGen (Zeni et al., arXiv:2312.03687).
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 _FLOWMM = "https://media.githubusercontent.com/media/facebookresearch/flowmm/main/data"
@@ -72,9 +71,3 @@ PUBLISHED: Mapping[str, Mapping[str, PublishedFile]] = {
     },
 }
 """The files of each data set by name: a CSV for each split, or a zip of them."""
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """What to say behind an unknown name: the nearest known one, or nothing."""
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""

@@ -27,10 +27,11 @@ import jax
 import numpy as np
 from jaxtyping import Int, Shaped
 
-from miad_jax.crystal import Crystal, resize
+from miad_jax.crystal import Crystal
 from miad_jax.data.formats import csv_text, extxyz_text, npz_bytes, plain_formula
 from miad_jax.data.structures import to_structures
 from miad_jax.mirage import reduce
+from miad_jax.padding import resize
 from miad_jax.storage.files import remove_partial_files, write_atomically
 from miad_jax.storage.run_record import RunRecord
 

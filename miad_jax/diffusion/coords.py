@@ -6,14 +6,19 @@ divided by its root mean square √λ_t, so that targets have unit variance at e
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from miad_jax.crystal import wrap
-from miad_jax.diffusion.schedules import CoordsSchedule
+from miad_jax.diffusion.schedules import geometric_sigma, score_sq_mean, table
 
 NUM_IMAGES = 10
+
+Coords = Float[Array, "*batch atoms 3"]
+Times = Int[Array, "*#batch #atoms"]
 
 
 def negative_score(
@@ -40,95 +45,123 @@ def negative_score(
     return (nearest + (weight * image).sum(-1) / weight.sum(-1)) / variance
 
 
-def add_noise(
-    schedule: CoordsSchedule,
-    frac_coords_0: Float[Array, "*batch atoms 3"],
-    t: Int[Array, "*#batch"],
-    noise: Float[Array, "*batch atoms 3"],
-) -> Float[Array, "*batch atoms 3"]:
-    """F_t = (F_0 + σ_t ε) mod 1, with ε standard normal.
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class WrappedNormal:
+    """Normal noise of growing width, modulo 1.
 
-    Example:
-        >>> schedule = miad_jax.make_diffusion().coords
-        >>> noised = add_noise(schedule, jnp.full((1, 3), 0.75), jnp.int32(999), jnp.ones((1, 3)))
-        >>> noised.round(2).tolist()
-        [[0.25, 0.25, 0.25]]
+    Attributes:
+        sigma: σ_t, in fractions of the cell; 0 in the clean row.
+        score_sq_mean: λ_t = E[s²], the mean square of the target at t; 1 in the clean row.
     """
-    return wrap(frac_coords_0 + _row(schedule.sigma, t) * noise)
 
+    sigma: Float[Array, " time"]
+    score_sq_mean: Float[Array, " time"]
 
-def target(
-    schedule: CoordsSchedule, t: Int[Array, "*#batch"], noise: Float[Array, "*batch atoms 3"]
-) -> Float[Array, "*batch atoms 3"]:
-    """What the network has to predict: s(σ_t ε, σ_t)/√λ_t.
+    @classmethod
+    def make(
+        cls, num_steps: int, *, sigma_min: float = 0.005, sigma_max: float = 0.5
+    ) -> WrappedNormal:
+        """The published process of T steps.
 
-    Example:
-        >>> schedule = miad_jax.make_diffusion().coords
-        >>> target(schedule, jnp.int32(0), jnp.ones((1, 3))).round(3).tolist()
-        [[1.0, 1.0, 1.0]]
-    """
-    sigma = _row(schedule.sigma, t)
-    scale = jax.lax.rsqrt(_row(schedule.score_sq_mean, t))
-    return negative_score(sigma * noise, jnp.broadcast_to(sigma, noise.shape)) * scale
+        Args:
+            num_steps: T.
+            sigma_min: σ at t = 0, in fractions of the cell.
+            sigma_max: σ at t = T−1.
 
+        Example:
+            >>> WrappedNormal.make(3).sigma.round(3).tolist()
+            [0.005, 0.05, 0.5, 0.0]
+        """
+        sigma = geometric_sigma(num_steps, sigma_min, sigma_max)
+        return cls(table(sigma, 0.0), table(score_sq_mean(sigma), 1.0))
 
-def corrector_step(
-    schedule: CoordsSchedule,
-    frac_coords_t: Float[Array, "*batch atoms 3"],
-    prediction: Float[Array, "*batch atoms 3"],
-    t: Int[Array, "*#batch"],
-    noise: Float[Array, "*batch atoms 3"],
-) -> Float[Array, "*batch atoms 3"]:
-    """Langevin step at the noise level of t: F' = F_t − h √λ_t p + √(2h) z, not wrapped.
+    @property
+    def num_steps(self) -> int:
+        """T."""
+        return self.sigma.shape[0] - 1
 
-    Example:
-        >>> schedule = miad_jax.make_diffusion().coords
-        >>> still = jnp.zeros((1, 3))
-        >>> corrector_step(schedule, still, still, jnp.int32(500), still).tolist()
-        [[0.0, 0.0, 0.0]]
-    """
-    size = _row(schedule.corrector_size, t)
-    spread = _row(schedule.corrector_noise, t) * jnp.sqrt(2 * size)
-    drift = size * jnp.sqrt(_row(schedule.score_sq_mean, t)) * prediction
-    return frac_coords_t - drift + spread * noise
+    def prior(self, key: PRNGKeyArray, size: int) -> Float[Array, "atoms 3"]:
+        """Coordinates uniform in the cell."""
+        return jax.random.uniform(key, (size, 3), jnp.float32)
 
+    def draw_noise(self, key: PRNGKeyArray, size: int) -> Float[Array, "atoms 3"]:
+        """ε, standard normal."""
+        return jax.random.normal(key, (size, 3), jnp.float32)
 
-def predictor_step(
-    schedule: CoordsSchedule,
-    frac_coords: Float[Array, "*batch atoms 3"],
-    prediction: Float[Array, "*batch atoms 3"],
-    t: Int[Array, "*#batch"],
-    noise: Float[Array, "*batch atoms 3"],
-) -> Float[Array, "*batch atoms 3"]:
-    """Ancestral step to the row before s, with g = σ_t² − σ_s².
+    def draw_step_noise(self, key: PRNGKeyArray, size: int) -> Float[Array, "atoms 3"]:
+        """z, standard normal."""
+        return jax.random.normal(key, (size, 3), jnp.float32)
 
-    F_s = (F' − g √λ_t p' + √(σ_s² g/σ_t²) z') mod 1.
+    def add_noise(self, x_0: Coords, t: Times, noise: Coords) -> Coords:
+        """F_t = (F_0 + σ_t ε) mod 1, with ε standard normal.
 
-    Example:
-        >>> schedule = miad_jax.make_diffusion().coords
-        >>> still = jnp.zeros((1, 3))
-        >>> predictor_step(schedule, still + 1.25, still, jnp.int32(500), still).tolist()
-        [[0.25, 0.25, 0.25]]
-    """
-    sigma, sigma_prev = _row(schedule.sigma, t), _row(schedule.sigma_prev, t)
-    gap = (sigma - sigma_prev) * (sigma + sigma_prev)
-    drift = gap * jnp.sqrt(_row(schedule.score_sq_mean, t)) * prediction
-    return wrap(frac_coords - drift + sigma_prev / sigma * jnp.sqrt(gap) * noise)
+        Example:
+            >>> process, noise = WrappedNormal.make(1000), jnp.ones((1, 3))
+            >>> noised = process.add_noise(jnp.full((1, 3), 0.75), jnp.array([999]), noise)
+            >>> noised.round(2).tolist()
+            [[0.25, 0.25, 0.25]]
+        """
+        return wrap(x_0 + self.sigma[t][..., None] * noise)
 
+    def target(self, t: Times, noise: Coords) -> Coords:
+        """What the network has to predict: s(σ_t ε, σ_t)/√λ_t; 0 where t is clean.
 
-def loss(
-    prediction: Float[Array, "*batch atoms 3"],
-    target: Float[Array, "*batch atoms 3"],
-    mask: Bool[Array, "*batch atoms"],
-) -> Float[Array, "*batch atoms"]:
-    """Mean over the three directions of (prediction − target)², 0 where `mask` is False.
+        Example:
+            >>> WrappedNormal.make(1000).target(jnp.array([0]), jnp.ones((1, 3))).round(3).tolist()
+            [[1.0, 1.0, 1.0]]
+        """
+        noisy = t[..., None] >= 0
+        sigma = jnp.where(noisy, self.sigma[t][..., None], 1)
+        scale = jax.lax.rsqrt(self.score_sq_mean[t])[..., None]
+        score = negative_score(sigma * noise, jnp.broadcast_to(sigma, noise.shape))
+        return jnp.where(noisy, score * scale, 0)
 
-    Example:
-        >>> loss(jnp.ones((2, 3)), jnp.zeros((2, 3)), jnp.array([True, False])).tolist()
-        [1.0, 0.0]
-    """
-    return jnp.where(mask, jnp.square(prediction - target).mean(-1), 0)
+    def score(self, said: Coords, t: Times) -> Coords:
+        """∇ log q of the noised coordinates: −√λ_t times the prediction.
 
+        Example:
+            >>> WrappedNormal.make(1000).score(jnp.ones((1, 3)), jnp.array([0])).round().tolist()
+            [[-200.0, -200.0, -200.0]]
+        """
+        return -jnp.sqrt(self.score_sq_mean[t])[..., None] * said
 
-def _row(column: Float[Array, " time"], t: Int[Array, "*batch"]) -> Float[Array, "*batch 1 1"]:
-    return jnp.asarray(column)[t][..., None, None]
+    def loss(
+        self, said: Coords, x_0: Coords, x_t: Coords, t: Times, noise: Coords
+    ) -> Float[Array, "*batch atoms"]:
+        """Mean over the three directions of (prediction − target)², for each atom.
+
+        Example:
+            >>> process, t, still = WrappedNormal.make(10), jnp.array([5]), jnp.zeros((1, 3))
+            >>> process.loss(still + 1, still, still, t, still).tolist()
+            [1.0]
+        """
+        del x_0, x_t
+        return jnp.square(said - self.target(t, noise)).mean(-1)
+
+    def clean(self, said: Coords, x_t: Coords, t: Times) -> Coords:
+        """F̂_0 = (F_t + σ_t² ∇ log q) mod 1: Tweedie's formula, exact while σ_t is small.
+
+        Example:
+            >>> process, t, noise = WrappedNormal.make(1000), jnp.array([100]), jnp.ones((1, 3))
+            >>> noised = process.add_noise(jnp.full((1, 3), 0.5), t, noise)
+            >>> process.clean(process.target(t, noise), noised, t).round(3).tolist()
+            [[0.5, 0.5, 0.5]]
+        """
+        return wrap(x_t + jnp.square(self.sigma[t])[..., None] * self.score(said, t))
+
+    def step(self, said: Coords, x_t: Coords, t: Times, s: Times, noise: Coords) -> Coords:
+        """Ancestral step, with g = σ_t² − σ_s²: F_s = (F_t − g √λ_t p + √(σ_s² g/σ_t²) z) mod 1.
+
+        With s = t the coordinates stay where they are.
+
+        Example:
+            >>> process, still = WrappedNormal.make(1000), jnp.zeros((1, 3))
+            >>> t, s = jnp.array([500]), jnp.array([499])
+            >>> process.step(still, still + 1.25, t, s, still).tolist()
+            [[0.25, 0.25, 0.25]]
+        """
+        sigma, sigma_s = self.sigma[t], self.sigma[s]
+        gap = (sigma - sigma_s) * (sigma + sigma_s)
+        spread = sigma_s / sigma * jnp.sqrt(gap)
+        return wrap(x_t + gap[..., None] * self.score(said, t) + spread[..., None] * noise)

@@ -37,7 +37,6 @@ from miad_jax.evaluation.stability.energies import (
     energy_columns,
 )
 from miad_jax.evaluation.stability.hull import Hull, hull_from_dataset, hull_from_entries
-from miad_jax.evaluation.stability.potential import CHGNET
 from miad_jax.evaluation.stability.relax import ask_potential, relax, settings_of
 from miad_jax.evaluation.stability.relaxation_folder import open_folder
 from miad_jax.evaluation.tables import Table
@@ -80,6 +79,7 @@ class Work:
         lost: Indices of samples over which a worker was lost.
         hull: The hull, when it is known.
         elemental: Elemental energies, for a hull of formation energies.
+        facts: What the potential says of itself.
     """
 
     samples: SampleSet
@@ -96,6 +96,7 @@ class Work:
     lost: set[int] = field(default_factory=set)
     hull: Hull | None = None
     elemental: ElementalEnergies | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Begin with a row and no relaxed crystal for each sample."""
@@ -166,7 +167,7 @@ def _compositions(work: Work) -> None:
 
 
 def _potential_and_hull(work: Work) -> None:
-    """Read the hull, and ask a potential of the user's what it is: errors come early."""
+    """Read the hull, and ask the potential what it is: errors come early."""
     plan, reference = work.plan, work.reference
     if isinstance(plan.hull, Hull):
         work.hull = plan.hull
@@ -178,10 +179,9 @@ def _potential_and_hull(work: Work) -> None:
     work.settings["hull"] = work.hull.definition
     if plan.dft:
         check_dft_energies(plan.dft, work.ids, work.hull)
-    if plan.calculator != CHGNET:
-        known = settings_of(plan.calculator, plan.max_steps)
-        open_folder(work.relaxations, known)
-        ask_potential(work.relaxations, known, work.executor)
+    known = settings_of(plan.calculator, plan.max_steps)
+    open_folder(work.relaxations, known)
+    work.facts = ask_potential(work.relaxations, known, work.executor)
 
 
 def _uniqueness_and_novelty(work: Work) -> None:
@@ -227,12 +227,13 @@ def _properties(rows: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, np.ndarr
 
 
 def _elemental_energies(work: Work) -> None:
-    """Fit what turns a potential's energies into formation energies, if the hull is of those."""
-    assert work.hull is not None
-    if work.hull.scale != "formation":
-        return
+    """Fit what turns a potential's total energies into formation energies."""
     work.elemental = fit = elemental_energies(
-        work.reference, work.plan.calculator, executor=work.executor, progress=work.progress
+        work.reference,
+        work.plan.calculator,
+        facts=work.facts,
+        executor=work.executor,
+        progress=work.progress,
     )
     quality = (
         f"fitted to {fit.num_crystals} crystals, mean absolute error "
@@ -254,6 +255,7 @@ def _relaxation(work: Work) -> None:
         calculator=plan.calculator,
         max_steps=plan.max_steps,
         seconds_per_crystal=plan.seconds_per_crystal,
+        facts=work.facts,
         executor=work.executor,
         progress=work.progress,
     )
@@ -312,6 +314,12 @@ def _asks_for_energies(plan: Plan, reference: Reference) -> bool:
     return plan.has_energies
 
 
+def _asks_for_elemental_energies(plan: Plan, reference: Reference) -> bool:
+    """Computed entries are at total energies, the crystals of a data set at formation energies."""
+    given = plan.hull.scale == "formation" if isinstance(plan.hull, Hull) else plan.hull is None
+    return plan.has_energies and given
+
+
 STAGES = (
     Stage("structures", _structures),
     Stage("compositions", _compositions, lambda plan, reference: "smact" not in plan.missing),
@@ -322,7 +330,7 @@ STAGES = (
         _coverage,
         lambda plan, reference: plan.coverage and reference.test is not None,
     ),
-    Stage("elemental energies", _elemental_energies, _asks_for_energies),
+    Stage("elemental energies", _elemental_energies, _asks_for_elemental_energies),
     Stage("relaxation", _relaxation, _asks_for_energies),
     Stage(
         "uniqueness and novelty of the relaxed",

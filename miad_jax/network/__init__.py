@@ -1,6 +1,6 @@
-"""The denoiser: Flax modules over `jraph.GraphsTuple`. It knows no noise schedule."""
+"""Denoising networks by name, and what they are built of."""
 
+from miad_jax.network.base import NETWORKS, Network, chunk_size_of, network_class
 from miad_jax.network.cspnet import CSPNet
-from miad_jax.network.graph import connect_fully, crystals_per_chunk, to_graph
 
-__all__ = ["CSPNet", "connect_fully", "crystals_per_chunk", "to_graph"]
+__all__ = ["NETWORKS", "CSPNet", "Network", "chunk_size_of", "network_class"]

@@ -12,13 +12,16 @@ import jax.numpy as jnp
 import jraph
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from miad_jax.condition import Condition, Times
 from miad_jax.crystal import NUM_TYPES, Crystal, Prediction
+from miad_jax.network.base import one_time, power_of_two_below, register
 from miad_jax.network.embeddings import fourier_features, time_embedding
 from miad_jax.network.graph import to_graph
 from miad_jax.network.layers import Linear, silu
 from miad_jax.network.topology import Topology, topology_of
 
 
+@register("cspnet")
 class CSPNet(nn.Module):
     """The network: `jraph.GraphsTuple` in, `Prediction` over its flattened nodes out.
 
@@ -92,7 +95,13 @@ class CSPNet(nn.Module):
         )
         return self.init(key, to_graph(crystal, jnp.zeros(1, jnp.int32)))["params"]
 
-    def denoise(self, params: dict, crystal: Crystal, time: Int[Array, "*batch"]) -> Prediction:
+    def denoise(
+        self,
+        params: dict,
+        crystal: Crystal,
+        time: Int[Array, "*batch"] | Times,
+        condition: Condition | None = None,
+    ) -> Prediction:
         """Predict the noise; `jax.tree_util.Partial(net.denoise, params)` is a denoiser.
 
         It has gradients in reverse mode only: products and activations have hand-written ones.
@@ -100,11 +109,22 @@ class CSPNet(nn.Module):
         Args:
             params: The network's parameters.
             crystal: One crystal, or one batch dimension of them.
-            time: Integer time of the full process, 0 … num_steps − 1.
+            time: Integer time of the process, 0 … num_steps − 1: one for all parts of a crystal.
+            condition: Refused if it asks for properties, which this network is not told.
 
         Returns:
             The prediction, with the crystal's shapes; 0 on padding.
+
+        Raises:
+            ValueError: If parts have times of their own, or properties are asked.
         """
+        time = one_time("CSPNet", time)
+        if condition is not None and condition.properties:
+            raise ValueError(
+                f"CSPNet is not told properties, and was asked for "
+                f"{', '.join(condition.properties)}: ask for none, or choose a network that is "
+                "trained on them"
+            )
         if not crystal.batch_shape:
             batch = jax.tree.map(lambda x: x[None], (crystal, time))
             return jax.tree.map(lambda x: x[0], self.denoise(params, *batch))
@@ -114,6 +134,35 @@ class CSPNet(nn.Module):
         return Prediction(
             flat.lattice, flat.coords.reshape(*shape, 3), flat.types.reshape(*shape, NUM_TYPES)
         )
+
+    def flops(self, num_atoms: int) -> float:
+        """Operations of matrix products in one pass over one fully connected crystal.
+
+        The first Linear of the messages is split into nodes, cell and pairs i < j; the Fourier
+        features of a pair serve both of its edges.
+        """
+        return sum(self.products(num_atoms).values())
+
+    def products(self, num_atoms: int) -> dict[str, float]:
+        """The same by what is multiplied: waves, messages, nodes and cells."""
+        width, layers, pairs = self.hidden_dim, self.num_layers, num_atoms * (num_atoms - 1) / 2
+        return {
+            "waves": layers * 2 * pairs * (6 * self.num_freqs) * width,
+            "messages": layers * 2 * num_atoms**2 * width**2,
+            # Sender, receiver, self, message, out in every layer; embedding and outputs once.
+            "nodes": 2 * num_atoms * width * (5 * layers * width + width + NUM_TYPES + 3),
+            "cells": 2 * width * (9 * layers + self.time_dim + 9),
+        }
+
+    def chunk_size(self, num_atoms: int, backend: str) -> int:
+        """Crystals at once: on a CPU their messages stay in the cache, some 2.5 MB.
+
+        Args:
+            num_atoms: Atom slots of a crystal.
+            backend: What `jax.default_backend()` says.
+        """
+        numbers = 1250 * 512 if backend == "cpu" else 160_000 * 512
+        return power_of_two_below(numbers // (self.hidden_dim * num_atoms**2))
 
 
 class CSPLayer(nn.Module):

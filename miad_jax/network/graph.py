@@ -49,20 +49,3 @@ def connect_fully(graph: jraph.GraphsTuple) -> jraph.GraphsTuple:
         receivers=crystal * size + receiver,
         n_edge=jnp.square(mask.sum(1)),
     )
-
-
-def crystals_per_chunk(num_atoms: int, backend: str, hidden_dim: int = 512) -> int:
-    """How many fully connected crystals the network should see at once.
-
-    On a CPU a chunk whose messages take some 2.5 MB stays in the cache; an accelerator wants
-    many. It is a power of two, which divides the usual batches. Chunks of one fixed shape also
-    make a sample independent of the batch it is drawn in.
-
-    Args:
-        num_atoms: Atom slots of a crystal.
-        backend: What `jax.default_backend()` says.
-        hidden_dim: Width of the messages.
-    """
-    numbers = 1250 * 512 if backend == "cpu" else 160_000 * 512
-    most = max(numbers // (hidden_dim * num_atoms**2), 1)
-    return 2 ** (most.bit_length() - 1)

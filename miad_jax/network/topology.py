@@ -13,6 +13,7 @@ import jraph
 from jaxtyping import Array, Float
 
 from miad_jax.network.embeddings import mirror_pairs, pair_differences
+from miad_jax.padding import mean_over_atoms
 
 
 @runtime_checkable
@@ -73,7 +74,7 @@ class Dense:
     def pool(self, h):
         """Masked mean over slots."""
         h = h.reshape(self.num_crystals, self.size, -1)
-        return jnp.where(self.mask[..., None], h, 0).sum(1) / self.count[:, None]
+        return mean_over_atoms(h, self.mask[..., None], self.count[:, None], 1)
 
     def edges(self, receiver, sender, cell, even, odd, diagonal):
         """Broadcast node parts over rows and columns of the N×N edges."""
@@ -84,10 +85,8 @@ class Dense:
 
     def mean(self, messages):
         """Masked mean over columns."""
-        total = jnp.where(self.mask[:, None, :, None], messages, 0).sum(2)
-        return (total / self.count[:, None, None].astype(messages.dtype)).reshape(
-            -1, messages.shape[-1]
-        )
+        mean = mean_over_atoms(messages, self.mask[:, None, :, None], self.count[:, None, None], 2)
+        return mean.reshape(-1, messages.shape[-1])
 
 
 class Listed:

@@ -14,6 +14,8 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from miad_jax.config import CARRYING_OUT, load_config
+from miad_jax.storage.run_record import differences
 from miad_jax.training.state import TrainState
 
 
@@ -51,7 +53,7 @@ class Checkpoints:
         manager.save(
             step,
             args=ocp.args.Composite(
-                average=ocp.args.StandardSave(_to_host(state.average)),
+                average=ocp.args.StandardSave(_to_host(state.ema_params)),
                 rest=ocp.args.StandardSave(_rest(state)),
                 meta=ocp.args.JsonSave(meta),
             ),
@@ -62,17 +64,34 @@ class Checkpoints:
         if self._manager is not None:
             self._manager.wait_until_finished()
 
+    def resume(self, state: TrainState, meta: dict[str, Any]) -> tuple[TrainState, dict[str, Any]]:
+        """Where a run that ended goes on.
+
+        Args:
+            state: The state before the first step of such a run.
+            meta: Configuration and data of the run that is to go on.
+
+        Returns:
+            The state of the newest checkpoint, and `meta` with what the run started from.
+
+        Raises:
+            ValueError: If the checkpoints are of a run of another configuration or other data.
+        """
+        saved = self.meta()
+        _check_same_run(saved, meta, self.directory.parent)
+        return self.restore(state), {**meta, "init_from": saved.get("init_from")}
+
     def restore(self, like: TrainState) -> TrainState:
         """The state, exactly as it was saved.
 
         Args:
             like: A state of the same structure and shapes.
         """
-        average = self._restore("average", ocp.args.StandardRestore(_to_host(like.average)))
+        average = self._restore("average", ocp.args.StandardRestore(_to_host(like.ema_params)))
         rest = self._restore("rest", ocp.args.StandardRestore(_rest(like)))
         return TrainState(
             params=rest["params"],
-            average=average,
+            ema_params=average,
             opt_state=jax.tree.unflatten(
                 jax.tree.structure(like.opt_state), jax.tree.leaves(rest["opt_state"])
             ),
@@ -143,3 +162,23 @@ def _rest(state: TrainState) -> dict[str, Any]:
 
 def _to_host(tree: Any) -> Any:
     return jax.tree.map(np.asarray, tree)
+
+
+def _check_same_run(saved: dict[str, Any], meta: dict[str, Any], workdir: Path) -> None:
+    """Refuse to continue a run of another configuration or other data.
+
+    Fields that an older version did not have stand at their defaults.
+    """
+    old = load_config(saved["config"]).to_dict()
+    cosine = old["optimizer"]["schedule"] == "cosine"
+    may_differ = [name for name in CARRYING_OUT if not (cosine and name == "num_epochs")]
+    differing = [f"config.{line}" for line in differences(old, meta["config"], may_differ)]
+    if saved["data_fingerprint"] != meta["data_fingerprint"]:
+        differing.append(
+            f"the data set {meta['config']['data']['path']} is not the one of that run"
+        )
+    if differing:
+        raise ValueError(
+            f"{workdir} holds another run ({'; '.join(differing)}): choose a new --workdir, which "
+            "--init-from can start from the parameters of this one"
+        )

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 from ml_collections import ConfigDict
 
-from miad_jax.crystal import Crystal, resize
+from miad_jax.condition import Condition
+from miad_jax.crystal import Crystal
 from miad_jax.data import Records, load_dataset
+from miad_jax.padding import resize
+from miad_jax.parallel.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,9 @@ class TrainingData:
         histogram: Number of training crystals with 0, 1, 2, … atoms.
         fingerprint: Identifies the content of the training split.
         num_left_out: Readable crystals left out for being larger than `data.max_num_atoms`.
+        train_condition: What the network is told of each training crystal: the columns that
+            `data.properties` names; None if it names none.
+        validation_condition: The same of the validation crystals.
         rejections: A line for every split with rows that could not be read: how many, and why.
     """
 
@@ -31,17 +38,20 @@ class TrainingData:
     histogram: Int[np.ndarray, " counts"]
     fingerprint: str
     num_left_out: int
-    rejections: Sequence[str]
+    rejections: Sequence[str] = ()
+    train_condition: Condition | None = None
+    validation_condition: Condition | None = None
 
 
-def load_training_data(config: ConfigDict, *, progress: bool = False) -> TrainingData:
+def load_training_data(config: ConfigDict, *, progress: Progress | bool = False) -> TrainingData:
     """Load what `config.data` names.
 
     Raises:
         ValueError: If a crystal has more atoms than `config.infusion.num_atoms`, by its id; if
-            no crystal is left; or if the data set cannot be read.
+            no crystal is left; if a property is no numeric column; or if the data set cannot be
+            read.
     """
-    splits, left_out = [], 0
+    splits, conditions, left_out = [], [], 0
     rejections, fingerprint = [], ""
     for split in ("train", "val"):
         crystal, records = load_dataset(config.data.path, split, progress=progress)
@@ -55,6 +65,7 @@ def load_training_data(config: ConfigDict, *, progress: bool = False) -> Trainin
         if config.infusion.enabled:
             _check_room(num_atoms, keep, records, config.infusion.num_atoms)
         splits.append(crystal[keep])
+        conditions.append(_condition(config, split, records.select(keep)))
         left_out += int((~keep).sum())
         if records.rejected:
             rejections.append(f"{split} split of {config.data.path}: {records.describe()}")
@@ -62,7 +73,26 @@ def load_training_data(config: ConfigDict, *, progress: bool = False) -> Trainin
     counts = np.asarray(splits[0].mask).sum(-1)
     size = max(int(np.asarray(s.mask).sum(-1).max()) for s in splits)
     train, validation = (resize(s, size) for s in splits)
-    return TrainingData(train, validation, np.bincount(counts), fingerprint, left_out, rejections)
+    histogram = np.bincount(counts)
+    return TrainingData(
+        train, validation, histogram, fingerprint, left_out, rejections, *conditions
+    )
+
+
+def _condition(config: ConfigDict, split: str, records: Records) -> Condition | None:
+    """The columns that `data.properties` names, NaN where a crystal has no value."""
+    names = tuple(config.data.properties)
+    if not names:
+        return None
+    numeric = {name: x for name, x in records.columns.items() if x.dtype.kind in "fiu"}
+    for name in names:
+        if name not in numeric:
+            raise ValueError(
+                f"config.data.properties names {name!r}; numeric columns of the {split} split of "
+                f"{config.data.path}: {', '.join(numeric) or 'none'}"
+            )
+    properties: dict[str, Any] = {name: numeric[name].astype(np.float32) for name in names}
+    return Condition(properties=properties)
 
 
 def _check_room(

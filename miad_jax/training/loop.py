@@ -19,36 +19,14 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
-from miad_jax.config import diffusion_from, load_config, loss_weights_from, network_from
+from miad_jax.build import diffusion_from, loss_weights_from, network_from
 from miad_jax.diffusion.losses import LossTerms
-from miad_jax.network import crystals_per_chunk
+from miad_jax.parallel.progress import Bar
 from miad_jax.training.checkpoint import Checkpoints
 from miad_jax.training.data import TrainingData
 from miad_jax.training.sharding import ShardedTraining
 from miad_jax.training.state import TrainState, create, make_optimizer
 from miad_jax.training.step import Objective
-
-MAY_CHANGE = {
-    "num_epochs",
-    "max_minutes",
-    "chunk_size",
-    "log_every",
-    "validate_every",
-    "checkpoint_every",
-    "keep_checkpoints",
-    "data.path",
-    "network.dtype",
-    "diffusion.ending",
-    "diffusion.corrector_gamma",
-    "diffusion.coords_score",
-    "diffusion.type_temperature",
-    "diffusion.sampling_steps",
-}
-"""Fields of the configuration that may differ when a run continues.
-
-Those of the diffusion matter while sampling only. With the cosine schedule the number of epochs
-may not differ, because the learning rate is a function of it.
-"""
 
 Metrics = dict[str, float]
 
@@ -76,7 +54,7 @@ def train(
     workdir: str | Path,
     *,
     initial: Initial | None = None,
-    report: Callable[[int, int, Metrics], None] = lambda step, num_steps, metrics: None,
+    bar: Bar | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> TrainState:
     """Train from the newest checkpoint of `workdir`, or from the start, to the end.
@@ -86,8 +64,7 @@ def train(
         data: The data set.
         workdir: Folder for checkpoints and `metrics.jsonl`.
         initial: Parameters to start from where there is no checkpoint; None draws them.
-        report: Called after every dispatch with the step, the number of steps, and the newest
-            metrics.
+        bar: Moves to the step after every dispatch, with the newest metrics.
         should_stop: Asked after every dispatch; True ends the run with a checkpoint.
 
     Returns:
@@ -98,10 +75,10 @@ def train(
         ValueError: If `workdir` holds a run of another configuration or data set, or `initial`
             has other parameters than the network.
     """
-    started = time.monotonic()
+    started, bar = time.monotonic(), bar or Bar()
     workdir = Path(workdir)
     num_train = len(data.train)
-    num_steps = max(round(config.num_epochs * num_train / config.batch_size), 1)
+    num_steps = number_of_steps(config, num_train)
     objective = make_objective(config, data.train.size)
     optimizer = make_optimizer(config.optimizer, num_steps, max(num_train // config.batch_size, 1))
     params_key, train_key, validation_key = jax.random.split(jax.random.key(config.seed), 3)
@@ -120,17 +97,13 @@ def train(
     checkpoints = Checkpoints(workdir, keep=config.keep_checkpoints)
     metrics_file = workdir / "metrics.jsonl"
     if checkpoints.latest() is not None:
-        saved = checkpoints.meta()
-        _check_same_run(saved, meta, workdir)
-        meta["init_from"] = saved.get("init_from")
-        state = checkpoints.restore(state)
+        state, meta = checkpoints.resume(state, meta)
         _append(metrics_file, {"event": "resume", "step": int(state.step)})
     run = ShardedTraining(
         objective,
         optimizer,
         state,
-        data.train,
-        data.validation,
+        data,
         validation_key,
         batch_size=config.batch_size,
         seed=config.seed,
@@ -151,7 +124,7 @@ def train(
             found = window.close(objective) | {"epoch": epoch}
             metrics.update(found)
             _append(metrics_file, {"step": dispatch.after, **found})
-        report(dispatch.after, num_steps, metrics)
+        bar.update(dispatch.after, _shown(metrics))
 
     running: _Dispatch | None = None
     while step < num_steps:
@@ -179,11 +152,16 @@ def train(
                 found = _means(run.validate(), objective, "validation_")
                 metrics.update(found)
                 _append(metrics_file, {"step": step, **found})
-                report(step, num_steps, metrics)
+                bar.update(step, _shown(metrics))
             running = None
         if ended:
             break
     return run.state()
+
+
+def number_of_steps(config: ConfigDict, num_train: int) -> int:
+    """Steps of a whole run over so many training crystals."""
+    return max(round(config.num_epochs * num_train / config.batch_size), 1)
 
 
 @dataclass(frozen=True)
@@ -208,15 +186,14 @@ def make_objective(config: ConfigDict, size: int) -> Objective:
     """
     infused = config.infusion.enabled
     local_batch = config.batch_size // jax.local_device_count()
-    largest = config.chunk_size or crystals_per_chunk(
-        config.infusion.num_atoms if infused else size,
-        jax.default_backend(),
-        config.network.hidden_dim,
+    net = network_from(config)
+    largest = config.chunk_size or net.chunk_size(
+        config.infusion.num_atoms if infused else size, jax.default_backend()
     )
     divisors = [n for n in range(1, local_batch + 1) if local_batch % n == 0]
     return Objective(
-        net=network_from(config),
-        diffusion=diffusion_from(config, config.diffusion.num_steps),
+        net=net,
+        diffusion=diffusion_from(config),
         num_atoms=config.infusion.num_atoms if infused else None,
         placement=config.infusion.placement,
         mask_mirage=config.infusion.mask_mirage,
@@ -228,10 +205,8 @@ def make_objective(config: ConfigDict, size: int) -> Objective:
 
 def steps_per_dispatch(config: ConfigDict, objective: Objective, size: int) -> int:
     """Steps in one scan: about four seconds of work, so that a stop is soon heard."""
-    net, num_atoms = objective.net, objective.num_atoms or size
     local_batch = config.batch_size // jax.local_device_count()
-    edge = 2 * net.hidden_dim * (net.hidden_dim + 3 * net.num_freqs)
-    flop = 3 * local_batch * num_atoms**2 * net.num_layers * edge
+    flop = 3 * local_batch * objective.net.flops(objective.num_atoms or size)
     flop_per_second = 1e11 if jax.default_backend() == "cpu" else 1e14
     return int(np.clip(4 * flop_per_second / flop, 1, config.log_every))
 
@@ -251,21 +226,21 @@ class _Window:
         terms = jax.tree.map(lambda *parts: np.concatenate(parts), *self._terms)
         now = time.monotonic()
         found = _means(terms, objective, "")
-        found["steps_per_second"] = len(terms.num_atoms) / (now - self._started)
+        found["steps_per_second"] = len(terms.counts["types"]) / (now - self._started)
         self._terms, self._started = [], now
         return found
 
 
 def _means(terms: LossTerms, objective: Objective, prefix: str) -> Metrics:
     terms = jax.tree.map(np.sum, terms)
-    named = {
-        "loss": terms.total(objective.weights),
-        "lattice": terms.lattice,
-        "coords": terms.coords,
-        "types": terms.types,
-        "cross_entropy": terms.cross_entropy,
-    }
+    named = {"loss": terms.total(objective.weights), **terms.means()}
     return {prefix + name: float(value) for name, value in named.items()}
+
+
+def _shown(metrics: Metrics) -> Metrics:
+    """The metrics that find room beside a bar."""
+    names = ("loss", "lattice", "coords", "types", "validation_loss")
+    return {name: metrics[name] for name in names if name in metrics}
 
 
 def _append(path: Path, line: dict[str, Any]) -> None:
@@ -312,25 +287,3 @@ def _checked(initial: Initial, network: Any) -> Any:
                 "config.network the fields of the run that they come from"
             )
     return jax.tree.map(jnp.asarray, initial.params)
-
-
-def _check_same_run(saved: dict[str, Any], meta: dict[str, Any], workdir: Path) -> None:
-    """Refuse to continue a run of another configuration or other data.
-
-    Fields that an older version did not have stand at their defaults.
-    """
-    old = flatten_dict(load_config(saved["config"]).to_dict(), sep=".")
-    new = flatten_dict(meta["config"], sep=".")
-    may_change = MAY_CHANGE - ({"num_epochs"} if old["optimizer.schedule"] == "cosine" else set())
-    differing = [
-        f"config.{name} was {old.get(name)!r}, is {new.get(name)!r}"
-        for name in sorted(old.keys() | new.keys())
-        if old.get(name) != new.get(name) and name not in may_change
-    ]
-    if saved["data_fingerprint"] != meta["data_fingerprint"]:
-        differing.append(f"the data set {new['data.path']} is not the one of that run")
-    if differing:
-        raise ValueError(
-            f"{workdir} holds another run ({'; '.join(differing)}): choose a new --workdir, which "
-            "--init-from can start from the parameters of this one"
-        )

@@ -13,8 +13,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, Int, PRNGKeyArray
 
-from miad_jax.crystal import Crystal
 from miad_jax.diffusion.losses import LossTerms
+from miad_jax.training.data import TrainingData
 from miad_jax.training.state import TrainState
 from miad_jax.training.step import Objective, train_step, validation_loss
 
@@ -26,8 +26,8 @@ class ShardedTraining:
         objective: What is minimised.
         optimizer: As from `make_optimizer`.
         state: The state to continue from.
-        train: Packed training crystals, copied to every device.
-        validation: Packed validation crystals.
+        data: Packed crystals, and what the network is told of each; those of training are copied
+            to every device.
         validation_key: Fixes times and noise of the validation.
         batch_size: Crystals in a step on all devices together.
         seed: Fixes the order of the crystals.
@@ -38,32 +38,35 @@ class ShardedTraining:
         objective: Objective,
         optimizer: optax.GradientTransformationExtraArgs,
         state: TrainState,
-        train: Crystal,
-        validation: Crystal,
+        data: TrainingData,
         validation_key: PRNGKeyArray,
         *,
         batch_size: int,
         seed: int,
     ):
         self.num_devices = jax.local_device_count()
-        self.num_train, self.batch_size, self.seed = len(train), batch_size, seed
+        self.num_train, self.batch_size, self.seed = len(data.train), batch_size, seed
         self._state = _replicate(state, self.num_devices)
-        self._train = _replicate(train, self.num_devices)
-        self._validation = jax.device_put(validation)
+        self._train = _replicate((data.train, data.train_condition), self.num_devices)
+        self._validation = jax.device_put((data.validation, data.validation_condition))
         self._slots = jnp.arange(batch_size).reshape(self.num_devices, -1)
 
         def many_steps(
-            state: TrainState, crystals: Crystal, index: Array, slots: Array
+            state: TrainState, train: Any, index: Array, slots: Array
         ) -> tuple[TrainState, LossTerms]:
             def step(state: TrainState, index: Array) -> tuple[TrainState, LossTerms]:
-                batch = crystals[index]
-                return train_step(objective, optimizer, state, batch, slots, axis_name="batch")
+                crystal, condition = jax.tree.map(lambda x: x[index], train)
+                return train_step(
+                    objective, optimizer, state, crystal, slots, condition, axis_name="batch"
+                )
 
             return jax.lax.scan(step, state, index)
 
         self._many_steps = jax.pmap(many_steps, axis_name="batch", donate_argnums=0)
         self._validate = jax.jit(
-            lambda params, crystal: validation_loss(objective, params, crystal, validation_key)
+            lambda params, crystal, condition: validation_loss(
+                objective, params, crystal, validation_key, condition
+            )
         )
 
     def advance(self, step: int, count: int) -> LossTerms:
@@ -79,8 +82,8 @@ class ShardedTraining:
 
     def validate(self) -> LossTerms:
         """Losses of the averaged parameters on the validation crystals."""
-        average = jax.tree.map(lambda x: x[0], self._state.average)
-        return jax.tree.map(np.asarray, self._validate(average, self._validation))
+        ema_params = jax.tree.map(lambda x: x[0], self._state.ema_params)
+        return jax.tree.map(np.asarray, self._validate(ema_params, *self._validation))
 
     def state(self) -> TrainState:
         """The state of one device; all are equal."""

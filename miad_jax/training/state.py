@@ -1,4 +1,4 @@
-"""What training changes: parameters, their average, the optimiser's state, the step."""
+"""What training changes: parameters, their moving average, the optimiser's state, the step."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class TrainState:
 
     Attributes:
         params: The network's parameters, float32.
-        average: Exponential moving average of the parameters: what samples are drawn with.
+        ema_params: Exponential moving average of the parameters: what samples are drawn with.
         opt_state: State of the optimiser.
         step: Number of steps done.
         key: Key of the run; the keys of step n are folded from it and n.
     """
 
     params: Any
-    average: Any
+    ema_params: Any
     opt_state: Any
     step: Int[Array, ""]
     key: PRNGKeyArray
@@ -34,8 +34,8 @@ class TrainState:
 
 def create(params: Any, optimizer: optax.GradientTransformation, key: PRNGKeyArray) -> TrainState:
     """The state before the first step."""
-    average = jax.tree.map(jnp.array, params)  # a copy: the step donates both
-    return TrainState(params, average, optimizer.init(params), jnp.int32(0), key)
+    ema_params = jax.tree.map(jnp.array, params)  # a copy: the step donates both
+    return TrainState(params, ema_params, optimizer.init(params), jnp.int32(0), key)
 
 
 def make_optimizer(
@@ -75,12 +75,3 @@ def make_optimizer(
             )
         )
     return optax.with_extra_args_support(optax.chain(*parts))
-
-
-def update_average(average: Any, params: Any, step: Int[Array, ""], decay: float) -> Any:
-    """Move the average towards the parameters by 1 − decay; faster in the first steps.
-
-    The decay of step n is at most (1 + n)/(10 + n), so that the random start is soon forgotten.
-    """
-    warm = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
-    return jax.tree.map(lambda a, p: a + (1 - warm) * (p - a), average, params)

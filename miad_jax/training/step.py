@@ -7,7 +7,9 @@ throughout, so neither the chunks nor the devices change what a step computes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -15,18 +17,21 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Int, PRNGKeyArray
 
+from miad_jax.condition import Condition
 from miad_jax.crystal import Crystal
-from miad_jax.diffusion.joint import (
-    Diffusion,
-    add_noise,
-    draw_times,
+from miad_jax.diffusion.joint import Diffusion
+from miad_jax.diffusion.losses import (
+    Example,
+    LossTerms,
+    LossWeights,
+    draw_example,
     loss_counts,
     loss_terms,
 )
-from miad_jax.diffusion.losses import LossTerms, LossWeights
 from miad_jax.mirage import Placement, infuse
-from miad_jax.network import CSPNet
-from miad_jax.training.state import TrainState, update_average
+from miad_jax.network import Network
+from miad_jax.training.ema import update_ema
+from miad_jax.training.state import TrainState
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,7 @@ class Objective:
 
     Attributes:
         net: The network.
-        diffusion: The process; all its rows are trained.
+        diffusion: The process.
         num_atoms: N_m of the infused crystals; None is the baseline without infusion.
         placement: Where mirage atoms are put.
         mask_mirage: Leave mirage atoms out of the coordinate loss.
@@ -44,7 +49,7 @@ class Objective:
         ema_decay: Decay of the averaged parameters.
     """
 
-    net: CSPNet
+    net: Network
     diffusion: Diffusion
     num_atoms: int | None
     placement: Placement = "uniform"
@@ -60,6 +65,7 @@ def train_step(
     state: TrainState,
     crystal: Crystal,
     slots: Int[Array, " batch"],
+    condition: Condition | None = None,
     *,
     axis_name: str | None = None,
 ) -> tuple[TrainState, LossTerms]:
@@ -71,14 +77,15 @@ def train_step(
         state: Before the step.
         crystal: This device's part of the batch, as packed.
         slots: Places of these crystals in the whole batch, from which their keys come.
+        condition: What the network is told of each crystal.
         axis_name: Axis over which devices add up losses and gradients; None for one device.
     """
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(state.key, state.step), slots)
-    noised = _noised(objective, keys, crystal, jnp.ones(slots.shape, bool))
-    counts = loss_counts(noised[0], mask_mirage=objective.mask_mirage)
+    example = _example(objective, keys, crystal, jnp.ones(slots.shape, bool))
+    counts = loss_counts(example, mask_mirage=objective.mask_mirage)
     if axis_name is not None:
         counts = jax.lax.psum(counts, axis_name)
-    gradients, terms = _over_chunks(objective, state.params, noised, counts)
+    gradients, terms = _over_chunks(objective, state.params, (example, condition), counts)
     if axis_name is not None:
         gradients, terms = jax.lax.psum((gradients, terms), axis_name)
 
@@ -86,12 +93,16 @@ def train_step(
         gradients, state.opt_state, state.params, value=terms.total(objective.weights)
     )
     params = optax.apply_updates(state.params, updates)
-    average = update_average(state.average, params, state.step, objective.ema_decay)
-    return TrainState(params, average, opt_state, state.step + 1, state.key), terms
+    ema_params = update_ema(state.ema_params, params, state.step, objective.ema_decay)
+    return TrainState(params, ema_params, opt_state, state.step + 1, state.key), terms
 
 
 def validation_loss(
-    objective: Objective, params: Any, crystal: Crystal, key: PRNGKeyArray
+    objective: Objective,
+    params: Any,
+    crystal: Crystal,
+    key: PRNGKeyArray,
+    condition: Condition | None = None,
 ) -> LossTerms:
     """The losses of a whole data set, once, on keys that are the same at every call.
 
@@ -100,23 +111,26 @@ def validation_loss(
         params: Parameters to judge.
         crystal: The data set, as packed.
         key: Folded with the index of each crystal.
+        condition: What the network is told of each crystal.
     """
     num = len(crystal)
     padded = -(-num // objective.chunk_size) * objective.chunk_size
     index = jnp.arange(padded)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, index)
-    noised = _noised(objective, keys, crystal[jnp.minimum(index, num - 1)], index < num)
+    there = jnp.minimum(index, num - 1)
+    crystal, condition = jax.tree.map(lambda x: x[there], (crystal, condition))
+    example = _example(objective, keys, crystal, index < num)
 
     def add(total: LossTerms, part: Any) -> tuple[LossTerms, None]:
         return total + _terms(objective, params, part), None
 
-    return jax.lax.scan(add, _zero_terms(), _chunks(objective, noised))[0]
+    return jax.lax.scan(add, _zero_terms(example), _chunks(objective, (example, condition)))[0]
 
 
-def _noised(
+def _example(
     objective: Objective, keys: PRNGKeyArray, crystal: Crystal, valid: Bool[Array, " batch"]
-) -> Any:
-    """Clean crystals, noised crystals, rows and noise; crystals that are not valid are padding."""
+) -> Example:
+    """Infused and noised crystals; those that are not valid become padding."""
     infuse_keys, time_keys, noise_keys = jax.vmap(jax.random.split, (0, None), 1)(keys, 3)
     if objective.num_atoms is not None:
 
@@ -126,48 +140,41 @@ def _noised(
 
         crystal = jax.vmap(infuse_one)(infuse_keys, crystal)
     crystal = replace(crystal, mask=crystal.mask & valid[:, None])
-    t = draw_times(objective.diffusion, time_keys, crystal.batch_shape)
-    crystal_t, noise = add_noise(objective.diffusion, noise_keys, crystal, t)
-    return crystal, crystal_t, t, noise
+    return draw_example(objective.diffusion, time_keys, noise_keys, crystal)
 
 
-def _chunks(objective: Objective, noised: Any) -> Any:
-    return jax.tree.map(lambda x: x.reshape(-1, objective.chunk_size, *x.shape[1:]), noised)
+def _chunks(objective: Objective, batch: Any) -> Any:
+    return jax.tree.map(lambda x: x.reshape(-1, objective.chunk_size, *x.shape[1:]), batch)
 
 
-def _terms(objective: Objective, params: Any, noised: Any) -> LossTerms:
-    crystal_0, crystal_t, t, noise = noised
-    prediction = objective.net.denoise(params, crystal_t, objective.diffusion.times[t])
+def _terms(objective: Objective, params: Any, part: tuple[Example, Condition | None]) -> LossTerms:
+    example, condition = part
     return loss_terms(
         objective.diffusion,
-        prediction,
-        crystal_0,
-        crystal_t,
-        t,
-        noise,
+        partial(objective.net.denoise, params),
+        example,
         mask_mirage=objective.mask_mirage,
+        condition=condition,
     )
 
 
 def _over_chunks(
-    objective: Objective, params: Any, noised: Any, counts: tuple[Array, Array, Array]
+    objective: Objective, params: Any, batch: Any, counts: Mapping[str, Array]
 ) -> tuple[Any, LossTerms]:
     """Sum of gradients and losses over chunks, divided by the counts of the whole batch."""
 
     def loss(params: Any, part: Any) -> tuple[Array, LossTerms]:
         terms = _terms(objective, params, part)
-        return with_counts(terms).total(objective.weights), terms
-
-    def with_counts(terms: LossTerms) -> LossTerms:
-        return replace(terms, num_crystals=counts[0], num_coords=counts[1], num_atoms=counts[2])
+        return replace(terms, counts=counts).total(objective.weights), terms
 
     def add(total: Any, part: Any) -> tuple[Any, None]:
         gradients, terms = jax.grad(loss, has_aux=True)(params, part)
         return jax.tree.map(jnp.add, total, (gradients, terms)), None
 
-    zero = jax.tree.map(jnp.zeros_like, params), _zero_terms()
-    return jax.lax.scan(add, zero, _chunks(objective, noised))[0]
+    zero = jax.tree.map(jnp.zeros_like, params), _zero_terms(batch[0])
+    return jax.lax.scan(add, zero, _chunks(objective, batch))[0]
 
 
-def _zero_terms() -> LossTerms:
-    return LossTerms(*(jnp.float32(0) for _ in range(7)))
+def _zero_terms(example: Example) -> LossTerms:
+    zero = dict.fromkeys(loss_counts(example), jnp.float32(0))
+    return LossTerms(zero, zero)

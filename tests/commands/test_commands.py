@@ -1,21 +1,27 @@
-"""The commands as a user runs them: train, stop, resume, sample, resume, and bad input."""
+"""The commands as a user runs them: train, stop, resume, sample, resume, and bad input.
+
+One process of its own each for train, which a signal ends, and for sample, which has one core;
+all else runs in the process of the tests.
+"""
 
 import csv
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
+import miad_jax
 from miad_jax.commands.cli import run, stop_on_signal
+from miad_jax.sampling import Sampler
+from tests.in_process import ROOT, run_command
 
-ROOT = Path(__file__).parents[2]
 TINY = """--config=configs/prototypes.py:quick --config.data.max_num_atoms=4
 --config.infusion.num_atoms=5 --config.network.hidden_dim=16 --config.network.num_layers=1
 --config.network.num_freqs=4 --config.network.time_dim=8 --config.batch_size=32
@@ -23,26 +29,13 @@ TINY = """--config=configs/prototypes.py:quick --config.data.max_num_atoms=4
 
 
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory):
-    cache = str(tmp_path_factory.mktemp("cache"))
-    return {**os.environ, "MIAD_JAX_CACHE": cache, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
-
-
-def command(environment, module, *arguments, **extra):
-    return subprocess.run(
-        [sys.executable, "-m", f"miad_jax.{module}", *map(str, arguments)],
-        cwd=ROOT, env={**environment, **extra}, capture_output=True, text=True, timeout=240,
-    )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def trained(environment, tmp_path_factory):
+def trained(tmp_path_factory):
     """A run that was stopped by SIGTERM and then continued for a moment."""
     workdir = tmp_path_factory.mktemp("runs") / "tiny"
     arguments = [*TINY, f"--workdir={workdir}", "--config.num_epochs=100000"]
     process = subprocess.Popen(
         [sys.executable, "-m", "miad_jax.train", *arguments],
-        cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True,
+        cwd=ROOT, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     started = time.monotonic()
     while not (workdir / "metrics.jsonl").exists():
@@ -53,7 +46,7 @@ def trained(environment, tmp_path_factory):
     _, said = process.communicate(timeout=120)
     assert process.returncode == 0, said
     step = int(re.search(r"step (\d+): checkpoint", said)[1])
-    done = command(environment, "train", *arguments, "--config.max_minutes=0.0001")
+    done = run_command("train", *arguments, "--config.max_minutes=0.0001")
     assert done.returncode == 0, done.stderr
     assert int(re.search(r"step (\d+): checkpoint", done.stderr)[1]) > step > 0
     assert f'{{"event": "resume", "step": {step}}}' in (workdir / "metrics.jsonl").read_text()
@@ -65,11 +58,11 @@ def rows(folder):
         return list(csv.DictReader(file))
 
 
-def test_samples_do_not_depend_on_calls_batches_or_devices(trained, environment, tmp_path):
-    def sample(out, *arguments, **extra):
-        done = command(
-            environment, "sample", f"--checkpoint={trained}", f"--out={tmp_path / out}",
-            "--steps=8", "--chunk_size=2", *arguments, **extra,
+def test_samples_do_not_depend_on_calls_or_batches(trained, tmp_path):
+    def sample(out, *arguments):
+        done = run_command(
+            "sample", f"--checkpoint={trained}", f"--out={tmp_path / out}", "--steps=8",
+            "--chunk_size=2", *arguments,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         with np.load(tmp_path / out / "samples.npz") as file:
@@ -81,48 +74,87 @@ def test_samples_do_not_depend_on_calls_batches_or_devices(trained, environment,
     five = sample("one", "--num=5", "--record_num_atoms")
     assert rows(tmp_path / "one")[:3] == first
     assert [row["index"] for row in rows(tmp_path / "one")] == list("01234")
-    batches = sample("two", "--num=5", "--batch_size=2")
-    two_devices = "--xla_force_host_platform_device_count=2"
-    devices = sample("three", "--num=4", XLA_FLAGS=two_devices)
+    batches = sample("two", "--num=5", "--batch-size=2")  # dashes do for underscores
     for name in ("lattice", "frac_coords", "atom_types", "mask"):
         np.testing.assert_array_equal(five[name][:3], three[name])
         np.testing.assert_array_equal(five[name], batches[name])
-        np.testing.assert_array_equal(five[name][:4], devices[name])
     for name in ("summary.md", "summary.json", "summary.png"):
         assert (tmp_path / "one" / name).stat().st_size > 0
     assert (tmp_path / "one" / "samples.extxyz").exists()
 
-    knobs = ("--type_temperature=0.1", "--corrector_gamma=1e-6", "--ending=published")
-    cold = sample("four", "--num=3", *knobs)
-    assert (cold["frac_coords"] != three["frac_coords"]).any()
+    record = json.loads((tmp_path / "one" / "run.json").read_text())["run"]
+    assert record["sampling"] == {
+        "solver": "predictor_corrector",
+        "steps": 8,
+        "corrector_gamma": 1e-5,
+        "last_step": "denoise",
+        "type_temperature": 1.0,
+        "coords_score": "conditional",
+        "guidance": 1.0,
+    }
+    assert "sampling" not in record["config"]
+    assert record["chunk_size"] == 2
 
-    refused = command(
-        environment, "sample", f"--checkpoint={trained}", f"--out={tmp_path / 'one'}",
-        "--steps=8", "--seed=7",
-    )  # fmt: skip
-    assert refused.returncode == 2
-    assert "seed" in refused.stderr
-    assert "Traceback" not in refused.stderr
+    knobs = ("--type_temperature=0.1", "--corrector_gamma=1e-6", "--ending=published")
+    cold = sample("four", "--num=3", *knobs, "--coords_score=marginal")
+    assert (cold["frac_coords"] != three["frac_coords"]).any()
+    changed = json.loads((tmp_path / "four" / "run.json").read_text())["run"]
+    assert changed["sampling"] == {
+        **record["sampling"],
+        "corrector_gamma": 1e-6,
+        "last_step": "hold",
+        "type_temperature": 0.1,
+        "coords_score": "marginal",
+    }
+    assert {**changed, "sampling": 0} == {**record, "sampling": 0}
+
+    written = {path: path.stat() for path in (tmp_path / "one").rglob("*")}
+    for flag, said in (
+        ("--seed=7", "seed is 0 there and 7 now"),
+        ("--steps=9", "sampling.steps is 8 there and 9 now"),
+        ("--ending=published", "sampling.last_step is denoise there and hold now"),
+        ("--chunk_size=4", "chunk_size is 2 there and 4 now"),
+    ):
+        refused = run_command(
+            "sample", f"--checkpoint={trained}", f"--out={tmp_path / 'one'}", "--steps=8",
+            "--chunk_size=2", flag,
+        )  # fmt: skip
+        assert refused.returncode == 2
+        assert said in refused.stderr
+    assert {path: path.stat() for path in (tmp_path / "one").rglob("*")} == written
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system pins no process")
-def test_samples_do_not_depend_on_the_number_of_cores(environment, tmp_path):
-    cores = sorted(os.sched_getaffinity(0))
+def test_samples_do_not_depend_on_the_number_of_cores_and_chunks_are_the_networks(tmp_path):
+    arguments = ["--num=8", "--steps=3"]
+    code = (
+        "import os, runpy, sys; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); "
+        "runpy.run_module('miad_jax.sample', run_name='__main__', alter_sys=True)"
+    )
+    # The same optimisation, but as many devices as the command makes of one core.
+    compiler = [x for x in os.environ["XLA_FLAGS"].split() if "device_count" not in x]
+    one = subprocess.run(
+        [sys.executable, "-c", code, *arguments, f"--out={tmp_path / 'one'}"],
+        cwd=ROOT, env={**os.environ, "XLA_FLAGS": " ".join(compiler)},
+        capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
+    assert one.returncode == 0, one.stderr
+    every = run_command("sample", *arguments, f"--out={tmp_path / 'every'}")
+    assert every.returncode == 0, every.stderr
+    assert one.stdout.replace(str(tmp_path / "one"), "") == every.stdout.replace(
+        str(tmp_path / "every"), ""
+    )
     found = []
-    for number in (1, min(len(cores), 2)):
-        code = (
-            f"import os, runpy; os.sched_setaffinity(0, {cores[:number]}); "
-            "runpy.run_module('miad_jax.sample', run_name='__main__', alter_sys=True)"
-        )
-        out = tmp_path / str(number)
-        done = subprocess.run(
-            [sys.executable, "-c", code, "--num=8", "--steps=3", f"--out={out}"],
-            cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        with np.load(out / "samples.npz") as file:
+    for name in ("one", "every"):
+        with np.load(tmp_path / name / "samples.npz") as file:
             found.append(file["lattice"])
     np.testing.assert_array_equal(*found)
+
+    # `miad_jax.sample` lets the network see as many at once as the command does.
+    diffusion, denoise, config = miad_jax.load_pretrained()
+    record = json.loads((tmp_path / "every" / "run.json").read_text())["run"]
+    sampler = Sampler(diffusion, denoise, config.infusion.num_atoms)
+    assert record["chunk_size"] == sampler.chunk_size == 8
 
 
 def test_a_first_ctrl_c_asks_and_a_second_interrupts(capfd):
@@ -156,17 +188,27 @@ BAD = [
     ("train", ["--workdir=x", "--config=configs/mp20.py:huge"], "allowed: published, diffcsp"),
     ("train", ["--workdir=x", "--config.batch_size=0", "--config.loss.types=-1"], "loss.types"),
     ("train", ["--workdir=x", "--config.data.path=/no/such"], "/no/such"),
+    ("train", ["--workdir=x", "--config.network.name=cspnt"], "allowed: cspnet"),
+    (
+        "train",
+        ["--workdir=x", "--config.diffusion.ending=clean"],
+        "config.diffusion.ending is config.sampling.last_step now",
+    ),
     ("train", ["--workdr=x"], "workdir"),
     ("train", [], "no --workdir"),
     ("train", ["--workdir=x", "--init-from=/no/such.npz"], "/no/such.npz does not exist"),
     ("sample", ["--checkpoint=/no/such"], "no checkpoint in"),
     ("sample", ["--checkpoint=mp20-smal12"], "weights of the package: mp20-small12"),
     ("sample", ["--checkpoint=/no/such", "--steps=0"], "--steps is 0"),
-    ("sample", ["--type_temperature=0"], "config.diffusion.type_temperature is 0.0"),
+    ("sample", ["--checkpoint=/no/such", "--chunk_size=0"], "--chunk_size is 0"),
+    ("sample", ["--checkpoint=/no/such", "--batch_size=-1"], "--batch_size is -1"),
+    ("sample", ["--steps=2000"], "config.sampling.steps is 2000; allowed: at most"),
+    ("sample", ["--solver=euler"], "predictor_corrector"),
+    ("sample", ["--type_temperature=0"], "config.sampling.type_temperature is 0.0"),
     (
         "sample",
         ["--checkpoint=mp20-small12-diffcsp", "--coords_score=marginal"],
-        "config.diffusion.coords_score is 'marginal'; allowed: conditional",
+        "config.sampling.coords_score is 'marginal'; allowed: conditional",
     ),
     ("sample", ["extra"], "unexpected argument"),
     ("download", [], "no NAME"),
@@ -175,9 +217,17 @@ BAD = [
 
 
 @pytest.mark.parametrize(("module", "arguments", "said"), BAD)
-def test_bad_input_gets_a_sentence_and_exit_code_2(environment, module, arguments, said):
-    done = command(environment, module, *arguments)
+def test_bad_input_gets_a_sentence_and_exit_code_2(monkeypatch, module, arguments, said):
+    there = {*ROOT.iterdir()}
+    done = run_command(module, *arguments)
     assert done.returncode == 2
     assert said in done.stderr
     assert "Traceback" not in done.stderr
-    assert not (ROOT / "x").exists()
+    assert {*ROOT.iterdir()} == there
+
+
+@pytest.mark.parametrize("module", ["train", "sample", "download"])
+def test_help_lists_the_flags(module):
+    done = run_command(module, "--help")
+    assert done.returncode == 0
+    assert f"python -m miad_jax.{module}" in done.stdout

@@ -11,7 +11,8 @@ from miad_jax.crystal import Crystal
 from miad_jax.data import sample_folder as writing
 from miad_jax.data.formats import plain_formula
 from miad_jax.data.sample_folder import SampleDirectory
-from miad_jax.evaluation.describe import MIRAGE_ATOM, NO_ATOM, NOT_FINITE, describe_all
+from miad_jax.evaluation.describe import describe_all
+from miad_jax.evaluation.validity.structure import MIRAGE_ATOM, NO_ATOM, NOT_FINITE
 
 RUN = {"checkpoint": "mp_20", "seed": 7, "settings": {"num_atoms": 6, "gamma": 0.5}}
 NUM = 8

@@ -5,19 +5,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from miad_jax.diffusion import coords, make_diffusion
+from miad_jax.diffusion.coords import negative_score
+from miad_jax.sampling.corrector import langevin_step
 
 SIGMA = 0.005 * 100 ** (np.arange(1000) / 999)
 
 
 @pytest.fixture(scope="module")
-def schedule():
-    return make_diffusion(corrector_gamma=1e-4).coords
+def process(full):
+    return full.coords
 
 
 @pytest.fixture(scope="module")
 def score():
-    return jax.jit(coords.negative_score)
+    return jax.jit(negative_score)
 
 
 def score_oracle(d, sigma, num_images=10):
@@ -27,6 +28,11 @@ def score_oracle(d, sigma, num_images=10):
     exponent = -(images**2) / (2 * variance)
     weight = np.exp(exponent - exponent.max(-1, keepdims=True))
     return (weight * images / variance).sum(-1) / weight.sum(-1)
+
+
+def each_atom(t):
+    """One time for all atoms of a crystal."""
+    return jnp.asarray(t)[:, None]
 
 
 def test_the_score_is_that_of_the_explicit_mixture(score):
@@ -87,12 +93,12 @@ def test_the_score_is_finite_at_the_jump(score, cell):
     assert (below[:500] > 0).all(), "the negative score points away from the nearest image"
 
 
-def test_noising_wraps(schedule):
+def test_noising_wraps(process):
     rng = np.random.default_rng(0)
     clean = rng.random((3, 4, 3)).astype(np.float32)
     noise = rng.normal(size=(3, 4, 3)).astype(np.float32)
     t = np.array([0, 500, 999])
-    noised = coords.add_noise(schedule, jnp.asarray(clean), jnp.asarray(t), jnp.asarray(noise))
+    noised = process.add_noise(jnp.asarray(clean), each_atom(t), jnp.asarray(noise))
     expected = np.float64(clean) + SIGMA[t][:, None, None] * np.float64(noise)
     assert (expected > 1).any()
     assert (expected < 0).any()
@@ -102,51 +108,77 @@ def test_noising_wraps(schedule):
     assert noised.max() < 1
 
 
-def test_the_target_is_the_score_with_unit_variance(schedule):
+def test_the_target_is_the_score_with_unit_variance(process):
     noise = np.random.default_rng(1).normal(size=(5, 4000, 3)).astype(np.float32)
     t = np.array([0, 300, 600, 900, 999])
-    target = np.float64(coords.target(schedule, jnp.asarray(t), jnp.asarray(noise)))
-    rms = np.sqrt(np.float64(schedule.score_sq_mean)[t])[:, None, None]
+    target = np.float64(process.target(each_atom(t), jnp.asarray(noise)))
+    rms = np.sqrt(np.float64(process.score_sq_mean)[t])[:, None, None]
     sigma = SIGMA[t][:, None, None] + 0 * noise
     d = sigma * noise
     expected = score_oracle(d - np.round(d), sigma) / rms
     np.testing.assert_allclose(target, expected, rtol=1e-3, atol=1e-3)
+    # The score itself is the target in its own unit, with its sign.
+    np.testing.assert_allclose(
+        process.score(jnp.asarray(target, jnp.float32), each_atom(t)), -rms * target, rtol=1e-5
+    )
     # Four standard errors, the fourth moment taken from the draws.
     square = target.reshape(5, -1) ** 2
     error = 4 * square.std(-1) / np.sqrt(square.shape[1])
     assert (np.abs(square.mean(-1) - 1) < error).all()
 
 
-def test_the_steps_follow_their_formulas(schedule):
+@pytest.fixture(scope="module")
+def moved():
+    """Coordinates, a prediction, noise, and times of four crystals."""
     rng = np.random.default_rng(2)
     start = rng.random((4, 2, 3))
-    prediction, z = rng.normal(size=(2, 4, 2, 3))
-    t = np.array([0, 1, 400, 999])
-    start, prediction, z = (jnp.asarray(x, jnp.float32) for x in (start, prediction, z))
+    drawn = (start, *rng.normal(size=(2, 4, 2, 3)))
+    return [jnp.asarray(x, jnp.float32) for x in drawn], np.array([0, 1, 400, 999])
 
-    sigma = SIGMA[t][:, None, None]
-    before = np.concatenate([[0.0], SIGMA])[t][:, None, None]  # the clean ending
-    rms = np.sqrt(np.float64(schedule.score_sq_mean)[t])[:, None, None]
-    size = 1e-4 * (sigma / 0.005) ** 2
-    spread = np.sqrt(2 * size) * (t > 0)[:, None, None]
-    expected = np.float64(start) - size * rms * np.float64(prediction) + spread * np.float64(z)
-    corrected = coords.corrector_step(schedule, start, prediction, jnp.asarray(t), z)
+
+def test_the_corrector_follows_its_formula(process, moved):
+    (start, said, z), t = moved
+    gamma = 1e-4
+    rms = np.sqrt(np.float64(process.score_sq_mean)[t])[:, None, None]
+    size = gamma * (SIGMA[t][:, None, None] / 0.005) ** 2
+    expected = np.float64(start) - size * rms * np.float64(said)
+    expected += np.sqrt(2 * size) * np.float64(z)
+    corrected = langevin_step(process, start, said, each_atom(t), z, gamma=gamma)
     np.testing.assert_allclose(corrected, expected, rtol=1e-4, atol=1e-5)
     assert (corrected < 0).any() or (corrected > 1).any(), "the corrector does not wrap"
+    # h = γ (σ_t/σ_0)²: γ itself at the least noisy level, 10⁴ γ at the noisiest.
+    size = np.square(langevin_step(process, start * 0, said * 0, each_atom(t), z, gamma=gamma) / z)
+    np.testing.assert_allclose(size[jnp.array([0, -1])].mean((1, 2)) / 2, [1e-4, 1], rtol=1e-4)
 
-    gap = sigma**2 - before**2
-    expected = np.float64(start) - gap * rms * np.float64(prediction)
-    expected += np.sqrt(before**2 * gap / sigma**2) * np.float64(z)
-    stepped = coords.predictor_step(schedule, start, prediction, jnp.asarray(t), z)
+
+@pytest.mark.parametrize("gap", [1, 250, 1000], ids=["next", "respaced", "to clean"])
+def test_a_step_follows_its_formula(process, moved, gap):
+    (start, said, z), t = moved
+    s = np.maximum(t - gap, -1)
+    sigma, before = (np.append(SIGMA, 0.0)[x][:, None, None] for x in (t, s))
+    assert before[0] == 0
+    rms = np.sqrt(np.float64(process.score_sq_mean)[t])[:, None, None]
+    g = sigma**2 - before**2
+    expected = np.float64(start) - g * rms * np.float64(said)
+    expected += np.sqrt(before**2 * g / sigma**2) * np.float64(z)
+    stepped = process.step(said, start, each_atom(t), each_atom(s), z)
     difference = np.float64(stepped) - expected
     np.testing.assert_allclose(difference, np.round(difference), atol=1e-5)
     assert stepped.min() >= 0
     assert stepped.max() < 1
 
 
-def test_the_loss_leaves_masked_atoms_out():
+def test_a_step_to_the_same_time_stays(process, moved):
+    (start, said, z), t = moved
+    np.testing.assert_array_equal(
+        process.step(said, start, each_atom(t), each_atom(t), z), np.asarray(start)
+    )
+
+
+def test_the_loss_is_the_mean_over_three_directions(process):
     rng = np.random.default_rng(3)
-    one, two = (jnp.asarray(x, jnp.float32) for x in rng.normal(size=(2, 2, 3, 3)))
-    mask = jnp.array([[True, True, False], [False, True, False]])
-    expected = ((np.float64(one) - np.float64(two)) ** 2).mean(-1) * np.asarray(mask)
-    np.testing.assert_allclose(coords.loss(one, two, mask), expected, rtol=1e-5)
+    said, noise = (jnp.asarray(x, jnp.float32) for x in rng.normal(size=(2, 2, 3, 3)))
+    t = each_atom([0, 700])
+    target = np.float64(process.target(t, noise))
+    expected = ((np.float64(said) - target) ** 2).mean(-1)
+    np.testing.assert_allclose(process.loss(said, said, said, t, noise), expected, rtol=1e-5)

@@ -1,53 +1,68 @@
 """The tables against the published numbers, and against formulas written once more in float64."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from miad_jax.crystal import NUM_TYPES
 from miad_jax.diffusion import make_diffusion
-from miad_jax.diffusion.schedules import coords_schedule, respaced_times, score_sq_mean
+from miad_jax.diffusion.schedules import score_sq_mean
+from miad_jax.sampling.solvers import spread_times
 
 STEPS, OFFSET = 1000, 0.008
 
 
-@pytest.fixture(scope="module")
-def full():
-    return make_diffusion(ending="published")
+def float64(process):
+    """The columns of a process, without the logarithms."""
+    return {
+        name: np.float64(column)
+        for name, column in vars(process).items()
+        if not name.startswith("log_")
+    }
 
 
-def float64(table):
-    return {name: np.float64(column) for name, column in vars(table).items()}
+def kept_and_lost(log_table, t, s):
+    """x_t/x_s and 1 − x_t/x_s of a falling share, in float32 as steps compute them."""
+    difference = log_table.difference(jnp.asarray(t), jnp.asarray(s))
+    return np.float64(jnp.exp(difference)), np.float64(-jnp.expm1(difference))
+
+
+def reverse_std(lattice, t, s):
+    _, beta = kept_and_lost(lattice.log_alpha_bar, t, s)
+    remaining = np.float64(lattice.one_minus_alpha_bar)
+    return np.sqrt(beta * remaining[s] / remaining[t])
 
 
 def lattice_oracle():
-    """ᾱ_{-1}, ᾱ_0, …, ᾱ_{T−1} as a product, step by step."""
+    """ᾱ_0, …, ᾱ_{T−1} as a product, step by step, and the clean 1 last."""
     alpha_bar = [1.0]
     for t in range(STEPS):
         f, f_next = (
             np.cos((u / STEPS + OFFSET) / (1 + OFFSET) * np.pi / 2) ** 2 for u in (t, t + 1)
         )
         alpha_bar.append(alpha_bar[-1] * (1 - min(max(1 - f_next / f, 1e-4), 0.9999)))
-    return np.array(alpha_bar)
+    return np.roll(alpha_bar, -1)
 
 
 def types_oracle():
-    """a(0), a(1), …, a(T)."""
+    """a(1), …, a(T), and the clean a(0) last."""
     u = np.arange(STEPS + 1) / (STEPS + 1)
-    return np.cos((u + OFFSET) / (1 + OFFSET) * np.pi / 2) / np.cos(
-        OFFSET / (1 + OFFSET) * np.pi / 2
-    )
+    cosine = np.cos((u + OFFSET) / (1 + OFFSET) * np.pi / 2)
+    return np.roll(cosine / np.cos(OFFSET / (1 + OFFSET) * np.pi / 2), -1)
 
 
 def test_the_tables_equal_the_published(golden, full):
     g = golden("schedules")
     lattice, coords, types = (float64(x) for x in (full.lattice, full.coords, full.types))
-    keep, redrawn, beta = types["keep"], types["one_minus_keep"], types["beta"]
+    t = np.arange(STEPS)
+    keep, redrawn = types["keep"][t], types["one_minus_keep"][t]
+    _, beta = kept_and_lost(full.types.log_keep, t, t - 1)
     for ours, published, atol in (
-        (lattice["alpha_bar"], g["lattice_alpha_bar"], 1e-5),
-        (lattice["beta"], g["lattice_beta"], 1e-5),
-        (lattice["reverse_std"], g["lattice_reverse_std"], 1e-5),
-        (coords["sigma"], g["coord_sigma"], 1e-5),
+        (lattice["alpha_bar"][t], g["lattice_alpha_bar"], 1e-5),
+        (kept_and_lost(full.lattice.log_alpha_bar, t, t - 1)[1], g["lattice_beta"], 1e-5),
+        (reverse_std(full.lattice, t, t - 1), g["lattice_reverse_std"], 1e-5),
+        (coords["sigma"][t], g["coord_sigma"], 1e-5),
         (keep + redrawn / NUM_TYPES, g["type_Qbar_diag"], 3e-4),
         (redrawn / NUM_TYPES, g["type_Qbar_off"], 3e-4),
         (1 - beta + beta / NUM_TYPES, g["type_Q_diag"], 1e-5),
@@ -59,9 +74,10 @@ def test_the_tables_equal_the_published(golden, full):
 
 def test_the_mean_square_of_the_score_is_exact(golden, full):
     g = golden("schedules")
-    np.testing.assert_allclose(full.coords.score_sq_mean, g["coord_score_sq_mean_exact"], rtol=1e-3)
+    ours = full.coords.score_sq_mean[:-1]
+    np.testing.assert_allclose(ours, g["coord_score_sq_mean_exact"], rtol=1e-3)
     # The published estimate from random draws is as far off as it is said to be.
-    error = g["coord_score_sq_mean_reference"] / np.float64(full.coords.score_sq_mean) - 1
+    error = g["coord_score_sq_mean_reference"] / np.float64(ours) - 1
     assert 0.005 < np.abs(error).max() < 0.02
     # Narrow: a normal on the line, E[s²] = 1/σ². Wide: q ≈ 1 + 2 e^{−2π²σ²} cos(2πd).
     np.testing.assert_allclose(score_sq_mean(np.array([0.005])), 1 / 0.005**2, rtol=1e-9)
@@ -70,110 +86,101 @@ def test_the_mean_square_of_the_score_is_exact(golden, full):
 
 
 def test_the_columns_keep_their_digits_at_small_t(full):
-    """1 − ᾱ, β and 1 − a would have no correct digits as float32 differences."""
+    """1 − ᾱ and 1 − a would have no correct digits as float32 differences."""
     alpha_bar, keep = lattice_oracle(), types_oracle()
-    lattice, types = float64(full.lattice), float64(full.types)
-    beta = 1 - alpha_bar[1:] / alpha_bar[:-1]
-    expected = {
-        "alpha_bar": alpha_bar[1:],
-        "one_minus_alpha_bar": 1 - alpha_bar[1:],
-        "alpha": 1 - beta,
-        "beta": beta,
-        "alpha_bar_prev": alpha_bar[:-1],
-        "reverse_std": np.sqrt(beta * (1 - alpha_bar[:-1]) / (1 - alpha_bar[1:])),
-    }
-    assert lattice.keys() == expected.keys()
-    for name, column in expected.items():
-        np.testing.assert_allclose(lattice[name], column, rtol=1e-6, err_msg=name)
-    expected = {
-        "keep": keep[1:],
-        "one_minus_keep": 1 - keep[1:],
-        "beta": 1 - keep[1:] / keep[:-1],
-        "keep_prev": keep[:-1],
-        "one_minus_keep_prev": 1 - keep[:-1],
-        "temperature": 1.0,
-    }
-    assert types.keys() == expected.keys()
-    for name, column in expected.items():
-        np.testing.assert_allclose(types[name], column, rtol=1e-6, err_msg=name)
-    assert all(column.dtype == jnp.float32 for column in vars(full.types).values())
+    for process, expected in (
+        (full.lattice, {"alpha_bar": alpha_bar, "one_minus_alpha_bar": 1 - alpha_bar}),
+        (full.types, {"keep": keep, "one_minus_keep": 1 - keep}),
+    ):
+        found = float64(process)
+        assert found.keys() == expected.keys()
+        for name, column in expected.items():
+            np.testing.assert_allclose(found[name], column, rtol=1e-6, err_msg=name)
+    assert all(column.dtype == jnp.float32 for column in jax.tree.leaves(full))
+
+
+@pytest.mark.parametrize("gap", [1, 2, 37, 600])
+@pytest.mark.parametrize("field", ["lattice", "types"])
+def test_steps_keep_their_digits_whatever_their_length(full, field, gap):
+    """α and β of neighbours would have no correct digits as differences of float32 logarithms."""
+    table, oracle = {
+        "lattice": (full.lattice.log_alpha_bar, lattice_oracle()),
+        "types": (full.types.log_keep, types_oracle()),
+    }[field]
+    t = np.arange(gap - 1, STEPS)
+    s = t - gap
+    assert s[0] == -1
+    alpha, beta = kept_and_lost(table, t, s)
+    np.testing.assert_allclose(alpha, oracle[t] / oracle[s], rtol=1e-6)
+    np.testing.assert_allclose(beta, 1 - oracle[t] / oracle[s], rtol=1e-6)
+    to_clean = np.full_like(t, -1)
+    alpha, beta = kept_and_lost(table, t, to_clean)
+    np.testing.assert_allclose(alpha, oracle[t], rtol=1e-6)
+    np.testing.assert_allclose(beta, 1 - oracle[t], rtol=1e-6)
 
 
 @pytest.mark.parametrize("num_kept", [1, 2, 37, 1000])
-def test_respaced_steps_multiply_to_the_full_process(full, num_kept):
-    diffusion = make_diffusion(num_kept=num_kept)
-    times = np.asarray(diffusion.times)
-    assert diffusion.num_steps == num_kept
-    assert times[-1] == STEPS - 1
-    assert (np.diff(times) > 0).all()
-    assert num_kept == 1 or times[0] == 0
-    lattice, coords, types = (
-        float64(x) for x in (diffusion.lattice, diffusion.coords, diffusion.types)
-    )
+def test_steps_multiply_to_the_full_process(full, num_kept):
+    t = spread_times(STEPS, num_kept)[::-1]
+    assert len(t) == num_kept
+    assert t[-1] == STEPS - 1
+    assert (np.diff(t) > 0).all()
+    assert num_kept == 1 or t[0] == 0
+    s = np.concatenate([[-1], t[:-1]])
+    lattice, coords, types = (float64(x) for x in (full.lattice, full.coords, full.types))
 
-    # The noise levels are those of the full process …
-    for ours, whole, names in (
-        (lattice, full.lattice, ("alpha_bar", "one_minus_alpha_bar")),
-        (coords, full.coords, ("sigma", "score_sq_mean", "corrector_size")),
-        (types, full.types, ("keep", "one_minus_keep")),
-    ):
-        for name in names:
-            np.testing.assert_array_equal(ours[name], np.float64(getattr(whole, name))[times])
+    alpha, beta = kept_and_lost(full.lattice.log_alpha_bar, t, s)
+    np.testing.assert_allclose(np.cumprod(alpha), lattice["alpha_bar"][t], rtol=1e-4)
+    np.testing.assert_allclose(1 - beta, alpha, rtol=1e-6, atol=1e-7)
+    keep, redrawn = kept_and_lost(full.types.log_keep, t, s)
+    np.testing.assert_allclose(np.cumprod(1 - redrawn), types["keep"][t], rtol=1e-4)
+    np.testing.assert_allclose(np.cumprod(keep), types["keep"][t], rtol=1e-4)
+    gap = coords["sigma"][t] ** 2 - coords["sigma"][s] ** 2
+    np.testing.assert_allclose(np.cumsum(gap), coords["sigma"][t] ** 2, rtol=1e-4)
 
-    # … and the steps between them compose to them.
-    np.testing.assert_allclose(np.cumprod(lattice["alpha"]), lattice["alpha_bar"], rtol=1e-4)
-    np.testing.assert_allclose(np.cumprod(1 - types["beta"]), types["keep"], rtol=1e-4)
-    np.testing.assert_allclose(1 - lattice["beta"], lattice["alpha"], rtol=1e-6, atol=1e-7)
-    gap = coords["sigma"] ** 2 - coords["sigma_prev"] ** 2
-    np.testing.assert_allclose(np.cumsum(gap), coords["sigma"] ** 2, rtol=1e-4)
-    for table, column, first in (
-        (lattice, "alpha_bar", 1),
-        (types, "keep", 1),
-        (types, "one_minus_keep", 0),
-        (coords, "sigma", 0),
-    ):
-        expected = np.concatenate([[first], table[column][:-1]])
-        np.testing.assert_array_equal(table[f"{column}_prev"], expected)
     alpha_bar = lattice_oracle()
-    before = np.concatenate([[1.0], alpha_bar[1:][times[:-1]]])
-    after = alpha_bar[1:][times]
+    before, after = alpha_bar[s], alpha_bar[t]
     variance = (1 - after / before) * (1 - before) / (1 - after)
-    np.testing.assert_allclose(lattice["reverse_std"], np.sqrt(variance), rtol=1e-5)
-    assert lattice["reverse_std"][0] == 0
+    found = reverse_std(full.lattice, t, s)
+    np.testing.assert_allclose(found, np.sqrt(variance), rtol=1e-5)
+    assert found[0] == 0
 
 
-def test_the_endings():
-    times = np.arange(STEPS)
-    clean, published = (
-        coords_schedule(STEPS, times, corrector_gamma=5e-7, ending=ending)
-        for ending in ("clean", "published")
-    )
-    assert clean.sigma_prev[0] == 0
-    assert published.sigma_prev[0] == published.sigma[0]
-    np.testing.assert_array_equal(clean.corrector_noise, (times > 0).astype(np.float32))
-    np.testing.assert_array_equal(published.corrector_noise, np.ones(STEPS))
-    np.testing.assert_array_equal(clean.sigma_prev[1:], published.sigma_prev[1:])
-    assert make_diffusion(20).coords.sigma_prev[0] == 0, "the default is the clean ending"
-    # h = γ (σ_t/σ_1)².
-    np.testing.assert_allclose(clean.corrector_size[jnp.array([0, -1])], [5e-7, 5e-3], rtol=1e-5)
-
-
-def test_the_process_has_both_ends(full):
-    np.testing.assert_allclose(full.coords.sigma[jnp.array([0, -1])], [0.005, 0.5], rtol=1e-6)
-    assert 0 < full.lattice.alpha_bar[-1] < 1e-5
-    assert 0 < full.types.keep[-1] < 0.002
-    short = make_diffusion(20)
-    np.testing.assert_array_equal(short.times, np.arange(20))
-    np.testing.assert_allclose(short.coords.sigma[jnp.array([0, -1])], [0.005, 0.5], rtol=1e-6)
+def test_the_process_has_both_ends_and_the_clean_row(full, short):
+    np.testing.assert_allclose(full.coords.sigma[jnp.array([0, -2])], [0.005, 0.5], rtol=1e-6)
+    assert 0 < full.lattice.alpha_bar[STEPS - 1] < 1e-5
+    assert 0 < full.types.keep[STEPS - 1] < 0.002
+    for process, clean in (
+        (full.lattice, {"alpha_bar": 1, "one_minus_alpha_bar": 0}),
+        (full.coords, {"sigma": 0, "score_sq_mean": 1}),
+        (full.types, {"keep": 1, "one_minus_keep": 0}),
+    ):
+        columns = float64(process)
+        assert {name: column[-1] for name, column in columns.items()} == clean
+        assert all(len(column) == STEPS + 1 for column in columns.values())
+        assert process.num_steps == full.num_steps == STEPS
+    np.testing.assert_allclose(short.coords.sigma[jnp.array([0, 19])], [0.005, 0.5], rtol=1e-6)
     assert make_diffusion(1).num_steps == 1
 
 
-@pytest.mark.parametrize("num_kept", [0, -3, 1001])
-def test_more_steps_than_there_are_cannot_be_kept(num_kept):
-    with pytest.raises(ValueError, match=rf"cannot keep {num_kept} of 1000 .*: choose 1 to 1000"):
-        respaced_times(1000, num_kept)
+@pytest.mark.parametrize("num_steps", [0, -3])
+def test_a_process_without_steps_is_refused(num_steps):
+    with pytest.raises(ValueError, match=f"num_steps is {num_steps}; allowed: a whole number from"):
+        make_diffusion(num_steps)
 
 
-def test_an_unknown_ending_is_refused():
-    with pytest.raises(ValueError, match="ending is 'abrupt'; allowed: clean, published"):
-        make_diffusion(ending="abrupt")
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("num_kept", r"solver=PredictorCorrector\(steps=\.\.\.\)"),
+        ("corrector_gamma", r"solver=PredictorCorrector\(corrector_gamma=\.\.\.\)"),
+        ("ending", r'solver=PredictorCorrector\(last_step="denoise" or "hold"\)'),
+        ("type_temperature", r"control=Control\(type_temperature=\.\.\.\)"),
+        ("coords_score", r"control=Control\(coords_score=\.\.\.\)"),
+    ],
+)
+def test_arguments_of_the_sampler_are_told_their_new_place(name, place):
+    with pytest.raises(ValueError, match=f"no argument '{name}': give {place} to miad_jax.sample"):
+        make_diffusion(**{name: 1})
+    with pytest.raises(ValueError, match="no argument 'steps'; it takes num_steps"):
+        make_diffusion(steps=3)

@@ -103,6 +103,7 @@ def evaluate_relaxed(samples, reference, relaxations, hull, elemental=None, **se
     """Evaluate with relaxations and elemental energies that are known already."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plan, "missing_packages", list)
+        patch.setattr(stages, "ask_potential", lambda *arguments: {})
         patch.setattr(stages, "relax", lambda *arguments, **settings: relaxations)
         patch.setattr(stages, "elemental_energies", lambda *arguments, **settings: elemental)
         settings = {"hull": hull, "num_relaxed": len(relaxations), "coverage": False} | settings

@@ -1,4 +1,3 @@
-from dataclasses import replace
 from functools import partial
 
 import jax
@@ -8,13 +7,14 @@ import numpy as np
 import pytest
 
 from miad_jax.crystal import Crystal
-from miad_jax.network import CSPNet, connect_fully, crystals_per_chunk, to_graph
+from miad_jax.network import CSPNet
 from miad_jax.network.embeddings import (
     fourier_features,
     mirror_pairs,
     pair_differences,
     time_embedding,
 )
+from miad_jax.network.graph import connect_fully, to_graph
 from miad_jax.network.layers import matmul, silu
 
 
@@ -282,59 +282,6 @@ def test_bfloat16_is_close_and_returns_float32(tiny_net, tiny_params, crystals):
         assert 0 < error < 0.05, "half precision must be used, and be close"
 
 
-def test_odd_crystals(tiny_net, tiny_params, random_crystals):
-    """One atom, one slot, nothing but padding: the same numbers, always finite."""
-    crystals = random_crystals([5, 1, 0], 5, seed=3)
-    denoise = jax.jit(partial(tiny_net.denoise, tiny_params))
-    out = denoise(crystals, TIME)
-    assert all(np.isfinite(x).all() for x in jax.tree.leaves(out))
-    pad = ~np.asarray(crystals.mask)
-    assert (out.coords[pad] == 0).all()
-    assert (out.types[pad] == 0).all()
-    np.testing.assert_array_equal(out.lattice[2], np.zeros((3, 3)))
-
-    one_slot = Crystal(
-        crystals.lattice[1],
-        crystals.frac_coords[1, :1],
-        crystals.atom_types[1, :1],
-        crystals.mask[1, :1],
-    )
-    alone = denoise(one_slot, TIME[1])
-    assert alone.lattice.shape == (3, 3)
-    np.testing.assert_allclose(alone.lattice, out.lattice[1], rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(alone.coords, out.coords[1, :1], rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(alone.types, out.types[1, :1], rtol=1e-4, atol=1e-5)
-
-    finite = jax.jit(jax.grad(lambda p: tiny_net.denoise(p, crystals, TIME).types.sum()))
-    assert all(np.isfinite(x).all() for x in jax.tree.leaves(finite(tiny_params)))
-
-
-def test_nan_in_padding_reaches_neither_outputs_nor_gradients(
-    tiny_net, tiny_params, random_crystals
-):
-    crystals = random_crystals([5, 1, 3], 5, seed=3)
-    hidden = crystals.mask[..., None]
-    poisoned = replace(crystals, frac_coords=jnp.where(hidden, crystals.frac_coords, jnp.nan))
-
-    @jax.jit
-    @jax.value_and_grad
-    def total(params, crystals):
-        prediction = tiny_net.denoise(params, crystals, TIME)
-        return sum(jnp.square(x).sum() for x in jax.tree.leaves(prediction))
-
-    jax.tree.map(
-        np.testing.assert_array_equal, total(tiny_params, poisoned), total(tiny_params, crystals)
-    )
-    assert np.isfinite(total(tiny_params, poisoned)[0])
-
-
-def test_the_time_matters(tiny_net, tiny_params, crystals):
-    denoise = jax.jit(partial(tiny_net.denoise, tiny_params))
-    now, later = denoise(crystals, TIME), denoise(crystals, TIME.at[1].set(501))
-    assert np.abs(now.types[1] - later.types[1])[0].max() > 1e-5
-    np.testing.assert_allclose(now.types[0], later.types[0], atol=1e-6)
-
-
 def test_a_given_edge_list_is_used(tiny_net, tiny_params, crystals):
     full = connect_fully(to_graph(crystals, TIME))
     near = np.abs(np.asarray(full.senders) - np.asarray(full.receivers)) <= 1
@@ -355,8 +302,20 @@ def test_a_given_edge_list_is_used(tiny_net, tiny_params, crystals):
     np.testing.assert_array_equal(out.types, moved_out.types)
 
 
-def test_chunks_hold_a_crystal_at_least():
-    assert crystals_per_chunk(25, "cpu") == 2
-    assert crystals_per_chunk(200, "cpu") == 1
-    assert crystals_per_chunk(25, "gpu") == 256
-    assert crystals_per_chunk(12, "cpu", hidden_dim=192) == 16
+def test_chunks_fit_the_cache_of_a_cpu_and_the_memory_of_a_gpu():
+    assert CSPNet().chunk_size(25, "cpu") == 2
+    assert CSPNet().chunk_size(200, "cpu") == 1
+    assert CSPNet().chunk_size(25, "gpu") == 256
+    assert CSPNet(hidden_dim=192).chunk_size(12, "cpu") == 16
+
+
+def test_the_work_is_that_of_the_products():
+    """Counted by hand for one crystal of two atoms: one pair, two nodes, four edges."""
+    net = CSPNet(hidden_dim=4, num_layers=1, num_freqs=1, time_dim=2)
+    assert net.products(2) == {
+        "waves": 2 * 1 * 6 * 4,
+        "messages": 2 * 4 * 4 * 4,
+        "nodes": 2 * 2 * 4 * (5 * 4 + 4 + 100 + 3),
+        "cells": 2 * 4 * (9 + 2 + 9),
+    }
+    assert net.flops(2) == sum(net.products(2).values())

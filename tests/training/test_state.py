@@ -6,7 +6,8 @@ import pytest
 
 from miad_jax.config import default_config
 from miad_jax.training import make_optimizer
-from miad_jax.training.state import create, update_average
+from miad_jax.training.ema import update_ema
+from miad_jax.training.state import create
 
 
 @pytest.fixture
@@ -133,14 +134,14 @@ def test_plateau_compares_means_of_epochs():
 def test_average_follows_its_formula(params):
     moved = jax.tree.map(lambda x: x + 1.0, params)
     for step, decay in ((0, 0.1), (10, 0.55), (90, 0.91), (10**6, 0.999)):
-        average = update_average(params, moved, jnp.int32(step), 0.999)
+        average = update_ema(params, moved, jnp.int32(step), 0.999)
         same(average, jax.tree.map(lambda x, d=decay: x + 1 - d, params), rtol=1e-4)
 
 
 def test_without_decay_the_average_is_the_parameters(params):
     moved = jax.tree.map(lambda x: 3 * x + 1, params)
     for step in (0, 7, 10**6):
-        same(update_average(params, moved, jnp.int32(step), 0.0), moved, rtol=1e-6)
+        same(update_ema(params, moved, jnp.int32(step), 0.0), moved, rtol=1e-6)
 
 
 def test_new_state(params):
@@ -148,10 +149,10 @@ def test_new_state(params):
     state = create(params, make_optimizer(settings(), 10, 1), key)
     assert state.step == 0
     assert state.step.dtype == jnp.int32
-    same(state.average, params)
+    same(state.ema_params, params)
     # The training step donates both: they must not share memory.
     pointers = [
         {x.unsafe_buffer_pointer() for x in jax.tree.leaves(tree)}
-        for tree in (state.params, state.average)
+        for tree in (state.params, state.ema_params)
     ]
     assert pointers[0].isdisjoint(pointers[1])

@@ -11,15 +11,14 @@ import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
 
-from miad_jax.config import default_config, validate
-from miad_jax.crystal import Crystal
+from miad_jax.config import default_config
 from miad_jax.diffusion import LossTerms
 from miad_jax.model import load_model, load_pretrained, save_pretrained
+from miad_jax.parallel.progress import Bar
 from miad_jax.training import (
     Checkpoints,
     Initial,
     NonFiniteLossError,
-    TrainingData,
     load_training_data,
     make_optimizer,
     train,
@@ -31,43 +30,9 @@ from miad_jax.training.sharding import batch_indices
 from miad_jax.training.state import create
 
 
-def tiny(**overrides):
-    config = default_config()
-    config.infusion.num_atoms = 5
-    config.network.hidden_dim = 16
-    config.network.num_layers = 1
-    config.network.num_freqs = 4
-    config.network.time_dim = 8
-    config.diffusion.num_steps = 50
-    config.batch_size = 8
-    config.num_epochs = 4
-    config.log_every = 2
-    config.validate_every = 4
-    config.checkpoint_every = 4
-    config.update_from_flattened_dict(overrides)
-    return validate(config)
-
-
-def crystals(num, seed=0):
-    rng = np.random.default_rng(seed)
-    mask = np.arange(4) < rng.integers(1, 5, num)[:, None]
-    return Crystal(
-        (4 * np.eye(3) + rng.normal(size=(num, 3, 3))).astype(np.float32),
-        rng.random((num, 4, 3)).astype(np.float32),
-        (rng.integers(1, 20, (num, 4)) * mask).astype(np.int32),
-        mask,
-    )
-
-
 @pytest.fixture(scope="module")
-def data():
-    histogram = np.bincount(crystals(24).mask.sum(-1))
-    return TrainingData(crystals(24), crystals(6, seed=1), histogram, "abc", 0, 0)
-
-
-@pytest.fixture(scope="module")
-def setting():
-    config = tiny()
+def setting(tiny_config):
+    config = tiny_config()
     objective = make_objective(config, 4)
     optimizer = make_optimizer(config.optimizer, 100, 3)
     state = create(objective.net.init_params(jax.random.key(0)), optimizer, jax.random.key(1))
@@ -83,32 +48,32 @@ def close(one, two, rtol=1e-4, atol=1e-5):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=rtol, atol=atol), one, two)
 
 
-def test_every_step_draws_anew(setting):
+def test_every_step_draws_anew(data, setting):
     objective, optimizer, state = setting
     still = replace(state, step=state.step + 1)
-    _, first = one_step(objective, optimizer, state, crystals(8))
-    _, second = one_step(objective, optimizer, still, crystals(8))
+    _, first = one_step(objective, optimizer, state, data.train[:8])
+    _, second = one_step(objective, optimizer, still, data.train[:8])
     assert abs(first.coords - second.coords) > 1e-4
 
 
-def test_validation_is_the_same_at_every_call_and_for_every_chunk(setting):
+def test_validation_is_the_same_at_every_call_and_for_every_chunk(data, setting):
     objective, _, state = setting
-    key, validation = jax.random.key(5), jax.tree.map(jnp.asarray, crystals(7))
+    key, validation = jax.random.key(5), jax.tree.map(jnp.asarray, data.train[8:15])
     first = validation_loss(objective, state.params, validation, key)
-    assert first.num_crystals == 7
-    assert first.num_atoms == 7 * 5
-    assert first.num_coords == validation.mask.sum()
+    assert first.counts["lattice"] == 7
+    assert first.counts["types"] == first.counts["cross_entropy"] == 7 * 5
+    assert first.counts["coords"] == validation.mask.sum()
     close(validation_loss(objective, state.params, validation, key), first, rtol=0, atol=0)
     other = replace(objective, chunk_size=3)
     close(validation_loss(other, state.params, validation, key), first)
 
 
-def test_the_baseline_sees_no_padding(setting):
+def test_the_baseline_sees_no_padding(tiny_config, data, setting):
     _, optimizer, _ = setting
-    config = tiny(**{"infusion.enabled": False})
+    config = tiny_config(**{"infusion.enabled": False})
     objective = make_objective(config, 4)
     state = create(objective.net.init_params(jax.random.key(0)), optimizer, jax.random.key(1))
-    batch = crystals(8)
+    batch = data.train[:8]
     filled = replace(
         batch,
         frac_coords=np.where(batch.mask[..., None], batch.frac_coords, 0.3).astype(np.float32),
@@ -116,26 +81,27 @@ def test_the_baseline_sees_no_padding(setting):
     )
     one, terms = one_step(objective, optimizer, state, batch)
     two, same = one_step(objective, optimizer, state, filled)
-    assert terms.num_atoms == batch.mask.sum()
+    assert terms.counts["types"] == batch.mask.sum()
     jax.tree.map(np.testing.assert_array_equal, (one.params, terms), (two.params, same))
 
 
-def test_a_run_starts_from_the_parameters_of_another(data, tmp_path):
-    train(tiny(), data, tmp_path / "first")
+def test_a_run_starts_from_the_parameters_of_another(tiny_config, data, tmp_path):
+    still = {"optimizer.learning_rate": 1e-12}
+    train(tiny_config(num_epochs=2, seed=1, **still), data, tmp_path / "first")
     model = load_model(tmp_path / "first")
     initial = Initial(model.params, {"name": "first", "step": model.step})
-    config = tiny(**{"optimizer.learning_rate": 1e-12, "num_epochs": 2})
-    state = train(config, data, tmp_path / "second", initial=initial)
+    state = train(tiny_config(num_epochs=2, **still), data, tmp_path / "second", initial=initial)
     close(state.params, model.params, rtol=0, atol=1e-9)
-    close(state.average, model.params, rtol=0, atol=1e-9)
+    close(state.ema_params, model.params, rtol=0, atol=1e-9)
     checkpoints = Checkpoints(tmp_path / "second")
     assert checkpoints.meta()["init_from"] == {"name": "first", "step": model.step}
 
-    longer = tiny(**{"optimizer.learning_rate": 1e-12, "num_epochs": 3})
-    train(longer, data, tmp_path / "second")
-    assert Checkpoints(tmp_path / "second").meta()["init_from"]["name"] == "first"
+    train(tiny_config(num_epochs=4, **still), data, tmp_path / "second")
+    later = Checkpoints(tmp_path / "second")
+    assert later.latest() == 12
+    assert later.meta()["init_from"]["name"] == "first"
 
-    other = tiny(**{"network.hidden_dim": 8})
+    other = tiny_config(**{"network.hidden_dim": 8})
     with pytest.raises(ValueError, match=r"another network: .* has shape .*, config.network needs"):
         train(other, data, tmp_path / "third", initial=initial)
     assert not (tmp_path / "third" / "checkpoints").exists()
@@ -158,16 +124,19 @@ def lines(workdir):
     return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_a_restart_continues_exactly(data, tmp_path):
-    whole = train(tiny(), data, tmp_path / "whole")
+def test_a_restart_continues_exactly(tiny_config, data, tmp_path):
+    whole = train(tiny_config(), data, tmp_path / "whole")
     assert whole.step == 12
     calls = []
     early = train(
-        tiny(), data, tmp_path / "parts", should_stop=lambda: calls.append(0) or len(calls) == 3
+        tiny_config(),
+        data,
+        tmp_path / "parts",
+        should_stop=lambda: calls.append(0) or len(calls) == 3,
     )
     assert 0 < early.step < 12
     assert Checkpoints(tmp_path / "parts").latest() == early.step
-    rest = train(tiny(), data, tmp_path / "parts")
+    rest = train(tiny_config(), data, tmp_path / "parts")
     for one, two in zip(bits(whole), bits(rest), strict=True):
         np.testing.assert_array_equal(one, two)
     expected, found = (
@@ -176,25 +145,39 @@ def test_a_restart_continues_exactly(data, tmp_path):
     )
     assert expected == {step: found[step] for step in expected}
     assert {"event": "resume", "step": int(early.step)} in lines(tmp_path / "parts")
-    again = train(tiny(), data, tmp_path / "parts")  # nothing is left to do
+    again = train(tiny_config(), data, tmp_path / "parts")  # nothing is left to do
     assert again.step == 12
 
 
-def test_metrics_and_a_pretrained_model(data, tmp_path):
-    reports = []
-    state = train(tiny(), data, tmp_path, report=lambda *x: reports.append(x))
+class Recording(Bar):
+    """Keeps what it is told."""
+
+    def __init__(self):
+        self.updates = []
+
+    def update(self, done, numbers):
+        self.updates.append((done, dict(numbers)))
+
+
+def test_metrics_and_a_pretrained_model(tiny_config, data, tmp_path):
+    bar = Recording()
+    state = train(tiny_config(), data, tmp_path, bar=bar)
     found = lines(tmp_path)
     names = {"loss", "lattice", "coords", "types"}
     assert names | {"step", "epoch", "steps_per_second"} <= found[0].keys()
     assert {f"validation_{name}" for name in names} <= found[-1].keys()
     assert not any("loss" in line and "validation_loss" in line for line in found)
-    assert [step for step, _, _ in reports][-1] == 12
-    assert all(total == 12 for _, total, _ in reports)
+    steps = [step for step, _ in bar.updates]
+    assert steps == sorted(steps)
+    assert steps[-1] == 12
+    assert bar.updates[-1][1].keys() == names | {"validation_loss"}
 
     diffusion, denoise, config = load_pretrained(tmp_path)
     assert diffusion.num_steps == 50
-    assert config.to_dict() == tiny().to_dict()
-    for one, two in zip(jax.tree.leaves(denoise.args), jax.tree.leaves(state.average), strict=True):
+    assert config.to_dict() == tiny_config().to_dict()
+    for one, two in zip(
+        jax.tree.leaves(denoise.args), jax.tree.leaves(state.ema_params), strict=True
+    ):
         np.testing.assert_array_equal(one, two)
     assert Checkpoints(tmp_path).meta()["histogram"] == data.histogram.tolist()
 
@@ -203,20 +186,28 @@ def test_metrics_and_a_pretrained_model(data, tmp_path):
     save_pretrained(tmp_path, file, {"licence": "none"})
     released = load_model(file)
     assert released.step == 12
-    assert released.config.to_dict() == tiny().to_dict()
+    assert released.config.to_dict() == tiny_config().to_dict()
     np.testing.assert_array_equal(released.histogram, data.histogram)
     for one, two in zip(
-        jax.tree.leaves(released.denoise.args), jax.tree.leaves(state.average), strict=True
+        jax.tree.leaves(released.denoise.args), jax.tree.leaves(state.ema_params), strict=True
     ):
         np.testing.assert_array_equal(one, np.float32(np.float16(two)))
     exact = tmp_path / "exact.npz"
     with pytest.raises(ValueError, match="stepps"):
-        save_pretrained(tmp_path, exact, {}, diffusion={"stepps": 10})
-    save_pretrained(tmp_path, exact, {}, dtype=np.float32, diffusion={"sampling_steps": 10})
-    diffusion, denoise, _ = load_pretrained(exact)
-    assert diffusion.num_steps == 10
+        save_pretrained(tmp_path, exact, {}, sampling={"stepps": 10})
+    with pytest.raises(ValueError, match=r"no argument 'diffusion': give sampling=\{\.\.\.\}"):
+        save_pretrained(tmp_path, exact, {}, diffusion={"sampling_steps": 10})
+    with pytest.raises(ValueError, match=r"no argument 'stepps'$"):
+        save_pretrained(tmp_path, exact, {}, stepps=10)
+    assert not exact.exists()
+    save_pretrained(tmp_path, exact, {}, dtype=np.float32, sampling={"steps": 10})
+    diffusion, denoise, config = load_pretrained(exact)
+    assert diffusion.num_steps == 50
+    assert config.sampling.steps == 10
     assert load_model(exact).digest == load_model(tmp_path).digest != released.digest
-    for one, two in zip(jax.tree.leaves(denoise.args), jax.tree.leaves(state.average), strict=True):
+    for one, two in zip(
+        jax.tree.leaves(denoise.args), jax.tree.leaves(state.ema_params), strict=True
+    ):
         np.testing.assert_array_equal(one, two)
     with pytest.raises(ValueError, match=r"exists or is no \.npz"):
         save_pretrained(tmp_path, file, {})
@@ -227,55 +218,68 @@ def test_metrics_and_a_pretrained_model(data, tmp_path):
         load_model(file)
 
 
-def test_any_kept_checkpoint_makes_samples(data, tmp_path):
-    state = train(tiny(checkpoint_every=4, keep_checkpoints=2), data, tmp_path)
+def test_any_kept_checkpoint_makes_samples(tiny_config, data, tmp_path):
+    state = train(tiny_config(checkpoint_every=4, keep_checkpoints=2), data, tmp_path)
     assert sorted(x.name for x in (tmp_path / "checkpoints").iterdir()) == ["12", "8"]
     early, late = (load_model(tmp_path / "checkpoints" / step) for step in ("8", "12"))
     assert (early.step, late.step) == (8, 12)
     assert early.digest != late.digest == load_model(tmp_path).digest
-    jax.tree.map(np.testing.assert_array_equal, late.params, state.average)
+    jax.tree.map(np.testing.assert_array_equal, late.params, state.ema_params)
 
 
-def test_time_ends_a_run_with_a_checkpoint(data, tmp_path):
-    state = train(tiny(max_minutes=1e-9), data, tmp_path)
+def test_time_ends_a_run_with_a_checkpoint(tiny_config, data, tmp_path):
+    state = train(tiny_config(max_minutes=1e-9), data, tmp_path)
     assert 0 < state.step < 12
     assert Checkpoints(tmp_path).latest() == state.step
 
 
-def test_another_run_is_refused(data, tmp_path):
-    train(tiny(num_epochs=1), data, tmp_path)
-    with pytest.raises(ValueError, match=r"batch_size was 8, is 4.*new --workdir"):
-        train(tiny(batch_size=4), data, tmp_path)
+def test_another_run_is_refused(tiny_config, data, tmp_path):
+    train(tiny_config(num_epochs=2), data, tmp_path)
+    with pytest.raises(ValueError, match=r"config.batch_size is 8 there and 4 now.*new --workdir"):
+        train(tiny_config(batch_size=4), data, tmp_path)
+    with pytest.raises(ValueError, match=r"config.data.properties is .* there and .*gap.* now"):
+        train(tiny_config(**{"data.properties": ("gap",)}), data, tmp_path)
     with pytest.raises(ValueError, match="not the one of that run"):
-        train(tiny(), replace(data, fingerprint="other"), tmp_path)
-    sampling = {"diffusion.sampling_steps": 5, "diffusion.ending": "published"}
-    assert train(tiny(num_epochs=2, log_every=1, **sampling), data, tmp_path).step == 6
+        train(tiny_config(), replace(data, fingerprint="other"), tmp_path)
+    # Nothing is left to do, whatever says how it would be done.
+    carrying_out = {"log_every": 1, "validate_every": 1, "network.dtype": "bfloat16"}
+    assert train(tiny_config(num_epochs=2, **carrying_out), data, tmp_path).step == 6
+    sampling = {"sampling.steps": 5, "sampling.last_step": "hold"}
+    assert train(tiny_config(num_epochs=4, **sampling), data, tmp_path).step == 12
 
 
-def test_a_cosine_is_not_made_longer(data, tmp_path):
+def test_a_cosine_is_not_made_longer(tiny_config, data, setting, tmp_path):
+    _, _, state = setting
     cosine = {"optimizer.schedule": "cosine"}
-    train(tiny(num_epochs=1, **cosine), data, tmp_path)
-    with pytest.raises(ValueError, match=r"num_epochs was 1, is 2.*--init-from"):
-        train(tiny(num_epochs=2, **cosine), data, tmp_path)
+    meta = {"config": tiny_config(num_epochs=1, **cosine).to_dict(), "data_fingerprint": "abc"}
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(state, meta)
+    checkpoints.wait()
+    with pytest.raises(ValueError, match=r"config.num_epochs is 1 there and 2 now.*--init-from"):
+        train(tiny_config(num_epochs=2, **cosine), data, tmp_path)
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(data, tmp_path):
-    good = train(tiny(num_epochs=2, checkpoint_every=1), data, tmp_path)
+def test_a_loss_that_is_not_finite_stops_the_run(tiny_config, data, tmp_path):
+    calls = []
+    config = tiny_config(checkpoint_every=1)
+    good = train(config, data, tmp_path, should_stop=lambda: calls.append(0) or len(calls) == 2)
+    # A crystal that the next two steps do not see, but the fourth.
+    batches = batch_indices(0, 24, 8, 4, 4)
     poisoned = data.train.lattice.copy()
-    poisoned[batch_indices(0, 24, 8, 7, 1)[0, 0]] = np.nan
+    poisoned[np.setdiff1d(batches[3], batches[:3])[0]] = np.nan
     bad = replace(data, train=replace(data.train, lattice=poisoned))
-    with pytest.raises(NonFiniteLossError, match=r"loss of step 7 is not finite.*step 7 is kept"):
-        train(tiny(checkpoint_every=1, log_every=1, num_epochs=4), bad, tmp_path)
-    # Steps are counted from 0: seven good ones were done, and their state is whole.
-    assert (good.step, Checkpoints(tmp_path).latest()) == (6, 7)
+    with pytest.raises(NonFiniteLossError, match=r"loss of step 7 is not finite.*step 6 is kept"):
+        train(config, bad, tmp_path)
+    # Steps are counted from 0: the sixth was good, and its state is whole.
+    assert (good.step, Checkpoints(tmp_path).latest()) == (4, 6)
     kept = Checkpoints(tmp_path).restore(good)
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(kept.params))
 
 
-def test_only_the_newest_checkpoints_are_kept(data, tmp_path):
-    train(tiny(checkpoint_every=1, log_every=1), data, tmp_path)
+def test_only_the_newest_checkpoints_are_kept(tiny_config, data, tmp_path):
+    train(tiny_config(checkpoint_every=2), data, tmp_path)
     kept = sorted(int(p.name) for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit())
-    assert kept == [10, 11, 12]
+    assert kept == [8, 10, 12]
 
 
 def test_no_checkpoint_is_said(tmp_path):
@@ -311,12 +315,12 @@ def test_rows_that_cannot_be_read_are_told_with_their_reasons(tmp_path, monkeypa
     assert "2 crystals, 1 rows rejected: " in line
 
 
-def test_training_learns(setting):
+def test_training_learns(tiny_config, data, setting):
     objective, _, _ = setting
-    config = tiny(**{"optimizer.learning_rate": 3e-3})
+    config = tiny_config(**{"optimizer.learning_rate": 3e-3})
     optimizer = make_optimizer(config.optimizer, 300, 1)
     state = create(objective.net.init_params(jax.random.key(0)), optimizer, jax.random.key(1))
-    batch = jax.tree.map(jnp.asarray, crystals(8))
+    batch = jax.tree.map(jnp.asarray, data.train[:8])
 
     def step(state, _):
         return train_step(objective, optimizer, state, batch, jnp.arange(8))

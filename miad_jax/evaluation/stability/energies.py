@@ -34,6 +34,7 @@ def elemental_energies(
     reference: Reference,
     calculator: str,
     *,
+    facts: Mapping[str, Any] | None = None,
     executor: Executor | None = None,
     progress: Progress | bool = False,
 ) -> ElementalEnergies:
@@ -61,6 +62,7 @@ def elemental_energies(
         ids=[str(i) for i in chosen],
         calculator=calculator,
         max_steps=0,
+        facts=facts,
         executor=executor,
         progress=progress,
     )

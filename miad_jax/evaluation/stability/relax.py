@@ -93,6 +93,7 @@ def relax(
     max_steps: int = 1500,
     fmax_ev_per_angstrom: float = 0.1,
     seconds_per_crystal: float = 600,
+    facts: Mapping[str, Any] | None = None,
     executor: Executor | None = None,
     progress: Progress | bool = False,
 ) -> list[Relaxation]:
@@ -107,6 +108,8 @@ def relax(
         fmax_ev_per_angstrom: Converged if no force, on atoms or cell, is larger.
         seconds_per_crystal: A relaxation that takes longer is failed; the first of a worker, and
             the first after a loss, has the few seconds that loading the potential takes in it.
+        facts: What `ask_potential` returned; the potential is asked when None, which loads it once
+            more.
         executor: Where crystals are relaxed; local worker processes of one thread each, one for
             each usable core, when None. `Serial` relaxes in this process, without the limit.
         progress: Where to show how far it has come.
@@ -128,7 +131,7 @@ def relax(
 
     folder, executor = Path(directory), executor or Pool()
     open_folder(folder, settings)
-    settings |= ask_potential(folder, settings, executor)
+    settings |= facts or ask_potential(folder, settings, executor)
     SETTINGS.open(folder, settings)
     keys = {i: key_of(request_of(structure), settings) for i, structure in given.items()}
     first: dict[str, int] = {}

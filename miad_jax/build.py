@@ -1,0 +1,59 @@
+"""From a configuration to what it describes: network, process, solver, control, loss weights."""
+
+from __future__ import annotations
+
+from ml_collections import ConfigDict
+
+from miad_jax.config import DTYPES
+from miad_jax.diffusion.joint import Diffusion, make_diffusion
+from miad_jax.diffusion.losses import LossWeights
+from miad_jax.network import Network, network_class
+from miad_jax.sampling import Control, Solver, make_solver
+
+
+def network_from(config: ConfigDict) -> Network:
+    """The network that a configuration describes.
+
+    Raises:
+        ValueError: If the network has no such field.
+    """
+    fields = config.network.to_dict()
+    network, dtype = network_class(fields.pop("name")), DTYPES[fields.pop("dtype")]
+    try:
+        return network(**fields, num_steps=config.diffusion.num_steps, dtype=dtype)
+    except TypeError as error:
+        raise ValueError(f"config.network does not fit {config.network.name}: {error}") from error
+
+
+def diffusion_from(config: ConfigDict) -> Diffusion:
+    """The process that a configuration describes."""
+    return make_diffusion(config.diffusion.num_steps)
+
+
+def solver_from(config: ConfigDict) -> Solver:
+    """The solver that `config.sampling` describes.
+
+    Example:
+        >>> config = miad_jax.default_config()
+        >>> config.sampling.steps = 250
+        >>> miad_jax.solver_from(config).steps
+        250
+    """
+    fields = config.sampling.to_dict()
+    return make_solver(fields.pop("solver"), **fields)
+
+
+def control_from(config: ConfigDict) -> Control:
+    """How `config.sampling` uses predictions.
+
+    Example:
+        >>> miad_jax.control_from(miad_jax.default_config()).type_temperature
+        1.0
+    """
+    fields = config.sampling
+    return Control(fields.type_temperature, fields.coords_score, fields.guidance)
+
+
+def loss_weights_from(config: ConfigDict) -> LossWeights:
+    """The weights of the losses."""
+    return LossWeights(**config.loss.to_dict())

@@ -1,0 +1,83 @@
+"""What is asked of a sample, and the times of a crystal's parts: the denoiser's other arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from miad_jax.crystal import MIRAGE, NUM_TYPES
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Times:
+    """How noisy each part of a crystal is: integers of the full process, −1 where it is known.
+
+    Where all parts are equally noisy, as in MiAD, one integer a crystal stands for the three.
+
+    Attributes:
+        lattice: Time of the cell.
+        coords: Time of each atom's coordinates.
+        types: Time of each atom's type.
+
+    Example:
+        >>> times = miad_jax.Times.same(jnp.array([500]), size=3)
+        >>> times.lattice.shape, times.coords.tolist()
+        ((1,), [[500, 500, 500]])
+    """
+
+    lattice: Int[Array, "*batch"]
+    coords: Int[Array, "*batch atoms"]
+    types: Int[Array, "*batch atoms"]
+
+    @classmethod
+    def same(cls, t: Int[Array, "*batch"] | int, size: int) -> Times:
+        """All parts of a crystal of `size` atom slots at one time."""
+        t = jnp.asarray(t, jnp.int32)
+        atoms = jnp.broadcast_to(t[..., None], (*t.shape, size))
+        return cls(t, atoms, atoms)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Condition:
+    """What is asked of each crystal of a batch; what is None is not asked.
+
+    Attributes:
+        allowed_types: Which elements may occur, by atomic number; mirage atoms always may.
+        properties: Values that the crystal is to have, by the name of a column of the data set;
+            NaN where a crystal's value is free. They reach a network that was trained on them.
+
+    Example:
+        >>> condition = miad_jax.Condition.of_elements([3, 8], num_samples=2)
+        >>> condition.allowed_types.shape, int(condition.allowed_types[0].sum())
+        ((2, 100), 3)
+    """
+
+    allowed_types: Bool[Array, "*batch types"] | None = None
+    properties: Mapping[str, Float[Array, "*batch"]] = field(default_factory=dict)
+
+    @classmethod
+    def of_elements(cls, atomic_numbers: Any, num_samples: int) -> Condition:
+        """Crystals that hold none but these elements.
+
+        Args:
+            atomic_numbers: Of the elements, 1 … 99.
+            num_samples: Size of the batch.
+
+        Raises:
+            ValueError: If there is none, or one is no atomic number from 1 to 99.
+        """
+        numbers = jnp.asarray(atomic_numbers, jnp.int32).reshape(-1)
+        if not numbers.size or bool((numbers < 1).any() | (numbers >= NUM_TYPES).any()):
+            raise ValueError(
+                f"atomic_numbers are {numbers.tolist()}; allowed: at least one, each from 1 to "
+                f"{NUM_TYPES - 1}"
+            )
+        allowed = jnp.zeros(NUM_TYPES, bool).at[numbers].set(True).at[MIRAGE].set(True)
+        return cls(allowed_types=jnp.broadcast_to(allowed, (num_samples, NUM_TYPES)))

@@ -1,0 +1,121 @@
+"""Control: what is done to a prediction between the network and the solver's step.
+
+The one place where a wish acts on a sample. In order: guidance, the elements that are allowed, the
+temperature of the types, the score of atoms that may be mirage.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Literal, get_args
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from miad_jax.condition import Condition
+from miad_jax.crystal import MIRAGE, Crystal, Prediction
+from miad_jax.diffusion.joint import Denoise, Diffusion, Time, each_part, predict
+
+CoordsScore = Literal["marginal", "conditional"]
+_LEAST = -1e9
+"""The logit of what cannot be: its probability is 0 in float32."""
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Control:
+    """How predictions are used.
+
+    MiAD's loss of the coordinates counts real atoms alone, so the network predicts the score of an
+    atom *given* that it is real. A mirage atom is uniform in the cell, so its score is 0, and the
+    score of the whole process is P(real | x_t) times the prediction, with P from the predicted
+    types, of their temperature too: that is `coords_score="marginal"`. "conditional" takes the
+    prediction as it is, which is published, and exact where there is no mirage atom or where they
+    count in the loss.
+
+    Attributes:
+        type_temperature: What logits of atom types are divided by; 1 is D3PM.
+        coords_score: "conditional" or "marginal", as above.
+        guidance: Weight w of properties that are asked: none + w (asked − none); 1 asks the network
+            once.
+
+    Example:
+        >>> miad_jax.Control(type_temperature=0.9)
+        Control(type_temperature=0.9, coords_score='conditional', guidance=1.0)
+    """
+
+    type_temperature: float = 1.0
+    coords_score: CoordsScore = field(default="conditional", metadata={"static": True})
+    guidance: float = field(default=1.0, metadata={"static": True})
+
+    def __post_init__(self) -> None:
+        """Refuse a score that is none."""
+        if self.coords_score not in get_args(CoordsScore):
+            allowed = ", ".join(get_args(CoordsScore))
+            raise ValueError(f"coords_score is {self.coords_score!r}; allowed: {allowed}")
+
+    def applied(
+        self, diffusion: Diffusion, denoise: Denoise, condition: Condition | None
+    ) -> Denoise:
+        """The denoiser as a solver asks it: a function of a crystal and its time.
+
+        Args:
+            diffusion: The joint process.
+            denoise: The network.
+            condition: What is asked of each crystal.
+        """
+        asked = condition.properties if condition is not None else {}
+
+        def controlled(crystal: Crystal, t: Time) -> Prediction:
+            if asked:
+                told = Condition(properties=asked)
+                prediction = predict(denoise, crystal, t, told)
+                if self.guidance != 1:
+                    free = predict(denoise, crystal, t, jax.tree.map(_unknown, told))
+                    prediction = jax.tree.map(
+                        lambda none, with_: none + self.guidance * (with_ - none),
+                        free,
+                        prediction,
+                    )
+            else:
+                prediction = predict(denoise, crystal, t)
+            logits = prediction.types
+            if condition is not None and condition.allowed_types is not None:
+                logits = allow(logits, condition.allowed_types[..., None, :])
+            logits = logits / self.type_temperature
+            coords = prediction.coords
+            if self.coords_score == "marginal":
+                times = each_part(t).types
+                log_probs = diffusion.types.clean(logits, crystal.atom_types, times)
+                coords = coords * -jnp.expm1(log_probs[..., :1])
+            return replace(prediction, coords=coords, types=logits)
+
+        return controlled
+
+
+def allow(
+    logits: Float[Array, "*batch atoms types"], allowed: Bool[Array, "*#batch #atoms types"]
+) -> Float[Array, "*batch atoms types"]:
+    """Logits in which only allowed elements are left, and P(mirage) is what it was.
+
+    Left out of the softmax alone, what is not allowed would make an atom mirage instead: cells
+    would collapse.
+
+    Example:
+        >>> logits = jnp.zeros((1, 100))
+        >>> probs = jax.nn.softmax(allow(logits, jnp.arange(100) < 3))
+        >>> [round(float(x), 2) for x in probs[0, :4]]
+        [0.01, 0.5, 0.5, 0.0]
+    """
+    log_probs = jax.nn.log_softmax(logits)
+    is_mirage = jnp.arange(logits.shape[-1]) == MIRAGE
+    elements = jnp.where(allowed & ~is_mirage, log_probs, _LEAST)
+    real = jax.nn.logsumexp(log_probs, axis=-1, where=~is_mirage, keepdims=True)
+    elements = jax.nn.log_softmax(elements) + jnp.maximum(real, _LEAST)
+    elements = jnp.where(allowed, jnp.maximum(elements, _LEAST), _LEAST)
+    return jnp.where(is_mirage, log_probs, elements)
+
+
+def _unknown(x: Array) -> Array:
+    return jnp.full_like(x, jnp.nan)

@@ -1,0 +1,251 @@
+"""The contract of a network, whichever it is: symmetries, padding, shapes, size, refusals.
+
+The symmetries are those of Appendix A of arXiv:2511.14426.
+"""
+
+from dataclasses import dataclass, replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from miad_jax.condition import Condition, Times
+from miad_jax.crystal import NUM_TYPES, Prediction
+from miad_jax.network import NETWORKS, chunk_size_of, network_class
+from miad_jax.network.base import UNKNOWN_CHUNK
+from miad_jax.padding import resize
+from tests.symmetries import each_symmetry
+
+TINY = {"cspnet": {"hidden_dim": 16, "num_layers": 2, "num_freqs": 4, "time_dim": 8}}
+"""Settings of every network with which it compiles in a second."""
+
+ONE_TIME = {"cspnet": "CSPNet"}
+"""Networks that take one time for all parts, and how they call themselves."""
+
+WITHOUT_PROPERTIES = {"cspnet": "CSPNet"}
+"""Networks that are told no properties, and how they call themselves."""
+
+SLOTS = 5
+TIME = jnp.array([3, 400, 999])
+
+
+@dataclass(frozen=True)
+class Known:
+    """A network with parameters drawn by NumPy: compiling the real initialisation takes seconds."""
+
+    net: object
+    params: dict
+    denoise: object
+
+    def __call__(self, crystals, time=TIME):
+        return self.denoise(self.params, crystals, time)
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def name(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def network(name):
+    rng = np.random.default_rng(7)
+    net = NETWORKS[name](**TINY[name])
+    shapes = jax.eval_shape(net.init_params, jax.random.key(0))
+    params = jax.tree.map(
+        lambda x: jnp.asarray(rng.normal(size=x.shape) / np.sqrt(x.shape[0]), x.dtype), shapes
+    )
+    return Known(net, params, jax.jit(net.denoise))
+
+
+@pytest.fixture(scope="module")
+def crystals(random_crystals):
+    return random_crystals([5, 1, 3], SLOTS, num_mirage=1)
+
+
+def assert_close(actual, expected, message):
+    expected = np.asarray(expected)
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4 * scale, err_msg=message)
+
+
+@each_symmetry
+@given(seed=st.integers(0, 2**32 - 1))
+def test_symmetries(network, crystals, symmetry, seed):
+    move = symmetry(np.random.default_rng(seed))
+    before, after = network(crystals), network(move.crystal(crystals))
+    expected = Prediction(
+        move.vectors(before.lattice), move.slots(before.coords), move.slots(before.types)
+    )
+    for field in ("lattice", "coords", "types"):
+        assert_close(getattr(after, field), getattr(expected, field), field)
+
+
+def test_the_outputs_are_not_trivial(network, crystals):
+    """Symmetries would hold for zeros as well."""
+    prediction = network(crystals)
+    assert prediction.lattice.shape == (3, 3, 3)
+    assert prediction.coords.shape == (3, SLOTS, 3)
+    assert prediction.types.shape == (3, SLOTS, NUM_TYPES)
+    assert {x.dtype for x in jax.tree.leaves(prediction)} == {jnp.dtype("float32")}
+    real = np.asarray(crystals.mask)
+    assert np.asarray(prediction.coords)[real].std() > 0.1
+    assert np.asarray(prediction.types)[real].std() > 0.1
+    assert (np.abs(prediction.lattice).max((1, 2)) > 1e-2).all()
+    # The shape of the cell, the places and the types of the atoms matter.
+    stretched = replace(crystals, lattice=crystals.lattice * 1.2)
+    moved = replace(crystals, frac_coords=crystals.frac_coords.at[:, 0].add(0.2))
+    changed = replace(crystals, atom_types=crystals.atom_types.at[:, 0].set(50))
+    for other in (stretched, moved, changed):
+        assert np.abs(network(other).coords - prediction.coords)[0].max() > 1e-2
+
+
+def test_the_time_matters_to_its_crystal_alone(network, crystals):
+    now, later = network(crystals), network(crystals, TIME.at[0].set(4))
+    assert np.abs(now.types[0] - later.types[0]).max() > 1e-5
+    np.testing.assert_allclose(now.types[1:], later.types[1:], atol=1e-6)
+
+
+# Padding, and odd crystals.
+
+
+def test_one_atom_one_slot_and_nothing_but_padding(network, random_crystals):
+    crystals = random_crystals([5, 1, 0], SLOTS, seed=3)
+    out = network(crystals)
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(out))
+    pad = ~np.asarray(crystals.mask)
+    assert (out.coords[pad] == 0).all()
+    assert (out.types[pad] == 0).all()
+    np.testing.assert_array_equal(out.lattice[2], np.zeros((3, 3)))
+
+    # Fewer slots, and one crystal without a batch.
+    alone = network(resize(crystals[1], 1), TIME[1])
+    assert alone.lattice.shape == (3, 3)
+    np.testing.assert_allclose(alone.lattice, out.lattice[1], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(alone.coords, out.coords[1, :1], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(alone.types, out.types[1, :1], rtol=1e-4, atol=1e-5)
+
+
+def test_one_crystal_is_a_batch_of_one(network, crystals):
+    whole, one, batch = (
+        network(crystals), network(crystals[0], TIME[0]), network(crystals[:1], TIME[:1])
+    )  # fmt: skip
+    for a, b, c in zip(*map(jax.tree.leaves, (whole, one, batch)), strict=True):
+        np.testing.assert_array_equal(b, c[0])
+        np.testing.assert_allclose(a[0], b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("garbage", [np.nan, 1e3])
+def test_what_stands_in_padding_reaches_neither_outputs_nor_gradients(
+    network, random_crystals, garbage
+):
+    crystals = random_crystals([5, 1, 0], SLOTS, seed=3)
+    hidden = crystals.mask[..., None]
+    poisoned = replace(
+        crystals,
+        frac_coords=jnp.where(hidden, crystals.frac_coords, garbage),
+        atom_types=jnp.where(crystals.mask, crystals.atom_types, 99),
+    )
+
+    @jax.jit
+    @jax.value_and_grad
+    def total(params, crystals):
+        prediction = network.net.denoise(params, crystals, TIME)
+        return sum(jnp.square(x).sum() for x in jax.tree.leaves(prediction))
+
+    expected = total(network.params, crystals)
+    jax.tree.map(np.testing.assert_array_equal, total(network.params, poisoned), expected)
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(expected))
+
+
+# Programs, parameters, size.
+
+
+def test_the_second_call_does_not_compile(network, crystals):
+    traces = []
+
+    @jax.jit
+    def run(denoise, crystals, time):
+        traces.append(None)
+        return denoise(crystals, time)
+
+    run(jax.tree_util.Partial(network.net.denoise, network.params), crystals, TIME)
+    doubled = jax.tree.map(lambda x: 2 * x, network.params)
+    run(jax.tree_util.Partial(network.net.denoise, doubled), crystals[::-1], TIME + 1)
+    assert len(traces) == 1
+
+
+def test_the_parameters_are_float32_and_those_of_their_key(network):
+    init = jax.jit(network.net.init_params)
+    one, two, other = (init(jax.random.key(i)) for i in (0, 0, 1))
+    assert jax.tree.map(jnp.shape, one) == jax.tree.map(jnp.shape, network.params)
+    assert {x.dtype for x in jax.tree.leaves(one)} == {jnp.dtype("float32")}
+    jax.tree.map(np.testing.assert_array_equal, one, two)
+    assert any(
+        (a != b).any() for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+    )
+
+
+def test_the_work_grows_with_the_atoms(network):
+    work = [network.net.flops(n) for n in (1, 2, 5, 12, 25, 100)]
+    assert work[0] > 0
+    assert (np.diff(work) > 0).all()
+
+
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_chunks_are_powers_of_two_and_hold_a_crystal_at_least(network, backend):
+    sizes = [network.net.chunk_size(n, backend) for n in (1, 2, 5, 12, 25, 200, 5000)]
+    assert all(isinstance(size, int) and size >= 1 and size & (size - 1) == 0 for size in sizes)
+    assert sizes == sorted(sizes, reverse=True)
+    denoise = jax.tree_util.Partial(network.net.denoise, network.params)
+    assert chunk_size_of(denoise, 12, backend) == network.net.chunk_size(12, backend)
+
+
+# What it is told.
+
+
+def test_times_of_their_own_are_refused_by_name(name, network, crystals):
+    if name not in ONE_TIME:
+        pytest.skip("it takes them")
+    with pytest.raises(ValueError, match=f"{ONE_TIME[name]} takes one time for all parts"):
+        network.net.denoise(network.params, crystals, Times.same(TIME, SLOTS))
+
+
+def test_properties_are_refused_by_name(name, network, crystals):
+    if name not in WITHOUT_PROPERTIES:
+        pytest.skip("it is told them")
+    asked = Condition(properties={"band_gap": jnp.ones(3), "hardness": jnp.ones(3)})
+    said = f"{WITHOUT_PROPERTIES[name]} is not told properties.* for band_gap, hardness"
+    with pytest.raises(ValueError, match=said):
+        network.net.denoise(network.params, crystals, TIME, asked)
+
+
+def test_a_condition_without_properties_changes_nothing(network, crystals):
+    elements = Condition.of_elements([8], 3)
+    run = jax.jit(partial(network.net.denoise, network.params))
+    for condition in (Condition(), elements):
+        jax.tree.map(
+            np.testing.assert_array_equal, run(crystals, TIME, condition), run(crystals, TIME)
+        )
+
+
+# By name.
+
+
+def test_every_network_is_here():
+    assert set(TINY) == set(NETWORKS)
+
+
+def test_an_unknown_network_is_refused_with_the_nearest_name():
+    with pytest.raises(ValueError, match=r"no network is called 'cspnt' \(did you mean 'cspnet'"):
+        network_class("cspnt")
+    with pytest.raises(ValueError, match="called 'xyz'; allowed: cspnet"):
+        network_class("xyz")
+
+
+def test_a_denoiser_that_is_no_network_has_a_chunk_too():
+    assert chunk_size_of(lambda crystal, time: None, 12, "cpu") == UNKNOWN_CHUNK
+    assert chunk_size_of(jax.tree_util.Partial(lambda crystal: crystal), 1, "cpu") == UNKNOWN_CHUNK

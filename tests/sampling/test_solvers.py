@@ -1,0 +1,430 @@
+"""The contract of a solver, whichever it is; and what the published one alone promises."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from miad_jax.crystal import Crystal, Prediction
+from miad_jax.diffusion import StepNoise, make_diffusion
+from miad_jax.mirage import reduce
+from miad_jax.sampling import SOLVERS, Control, PredictorCorrector, make_solver, reverse_step
+from miad_jax.sampling.sample import reverse, sample, steps_of
+from tests.sampling.known import (
+    CENTERS,
+    COORDS_STD,
+    LATTICE_MEAN,
+    LATTICE_STD,
+    PAIR_PROBS,
+    PAIRS,
+    exact_denoise,
+)
+
+NUM_SAMPLES = 1000
+KEY = jax.random.key(3)
+KEYS = jax.vmap(jax.random.fold_in, (None, 0))(KEY, jnp.arange(4))
+
+
+def std_of_predictor_corrector(diffusion, solver):
+    """What the solver makes of the width of one coordinate: its steps are linear near a centre."""
+    every = np.float64(diffusion.coords.sigma)
+    times = solver.times(diffusion.num_steps)
+    variance = COORDS_STD**2 + every[times[0]] ** 2
+    for t, s in zip(times, [*times[1:], -1], strict=True):
+        sigma, sigma_s = every[t], every[s]
+        hold = s < 0 and solver.last_step == "hold"
+        noise = 0 if s < 0 and not hold else 1
+        noised_variance = COORDS_STD**2 + sigma**2
+        size = solver.corrector_gamma * (sigma / every[0]) ** 2
+        variance = variance * (1 - size / noised_variance) ** 2 + noise * 2 * size
+        gap = 0 if hold else sigma**2 - sigma_s**2
+        variance = variance * (1 - gap / noised_variance) ** 2 + sigma_s**2 * gap / sigma**2
+    return np.sqrt(variance)
+
+
+# Of each solver: its settings, and what it makes of the width of a coordinate.
+CASES = [
+    ("predictor_corrector", {"last_step": "denoise"}, std_of_predictor_corrector),
+    ("predictor_corrector", {"last_step": "hold"}, std_of_predictor_corrector),
+]
+each_solver = pytest.mark.parametrize(
+    ("name", "settings"),
+    [case[:2] for case in CASES],
+    ids=["-".join([name, *settings.values()]) for name, settings, _ in CASES],
+)
+
+
+def test_every_solver_is_here():
+    assert {name for name, *_ in CASES} == set(SOLVERS)
+
+
+@pytest.fixture(scope="module")
+def exact(full):
+    return jax.tree_util.Partial(exact_denoise, full)
+
+
+@pytest.mark.parametrize("steps", [1000, 250])
+@pytest.mark.parametrize(
+    ("name", "settings", "std"), CASES, ids=[f"{x[0]}-{'-'.join(x[1].values())}" for x in CASES]
+)
+def test_a_known_distribution_is_recovered(full, exact, name, settings, std, steps):
+    solver = make_solver(name, steps=steps, **settings)
+    crystals = sample(
+        full, exact, jax.random.key(0), NUM_SAMPLES, 2, solver=solver, chunk_size=NUM_SAMPLES // 2
+    )
+
+    # Four standard errors, and the bias of the finite number of steps.
+    bias = 0.01 * 1000 / steps
+    entries = NUM_SAMPLES * 9
+    deviation = (np.float64(crystals.lattice) - LATTICE_MEAN) / LATTICE_STD
+    np.testing.assert_allclose(
+        deviation.mean(0), 0, atol=4 / np.sqrt(NUM_SAMPLES) + bias, err_msg="mean of the lattice"
+    )
+    np.testing.assert_allclose(deviation.std(), 1, atol=4 / np.sqrt(2 * entries) + bias)
+
+    assert crystals.frac_coords.min() >= 0
+    assert crystals.frac_coords.max() < 1
+    displacement = np.float64(crystals.frac_coords) - CENTERS
+    displacement = (displacement - np.round(displacement)) / COORDS_STD
+    entries = NUM_SAMPLES * 6
+    np.testing.assert_allclose(displacement.mean(0), 0, atol=4 / np.sqrt(NUM_SAMPLES) + bias)
+    # The last steps leave a few per cent too little or too much noise.
+    expected = std(full, solver) / COORDS_STD
+    np.testing.assert_allclose(expected, 1, atol=0.05)
+    np.testing.assert_allclose(displacement.std(), expected, atol=4 / np.sqrt(2 * entries))
+
+    types = np.asarray(crystals.atom_types)
+    drawn = [(types == pair).all(1).mean() for pair in PAIRS]
+    assert sum(drawn) > 0.99, "the two types of a crystal must belong together"
+    error = 4 * np.sqrt(np.prod(PAIR_PROBS) / NUM_SAMPLES)
+    np.testing.assert_allclose(drawn, PAIR_PROBS, atol=error + bias)
+
+    # Mirage atoms vanish, so the number of atoms is distributed as the types say.
+    sizes = np.array([len(crystal.atom_types) for crystal in reduce(crystals)])
+    np.testing.assert_allclose((sizes == 1).mean(), PAIR_PROBS[0], atol=error + bias)
+
+
+@pytest.fixture(scope="module")
+def step(full, plain_denoise):
+    """One step of a solver with a key for each of four crystals; compiled once for each solver."""
+
+    @jax.jit
+    def run(solver, keys, crystals, t, s):
+        return reverse_step(full, plain_denoise, keys, crystals, t, s, solver=solver)
+
+    def step(solver, crystals, t, s, keys=KEYS):
+        t, s = (jnp.broadcast_to(jnp.asarray(time), (4,)) for time in (t, s))
+        return run(solver, keys, crystals, t, s)
+
+    return step
+
+
+# Times.
+
+
+@each_solver
+@pytest.mark.parametrize(("num_steps", "steps"), [(1, 1), (20, 20), (1000, 7), (1000, 250)])
+def test_times_fall_from_one_end_to_the_other(name, settings, num_steps, steps):
+    solver = make_solver(name, steps=steps, **settings)
+    times = solver.times(num_steps)
+    assert times.shape == (steps,)
+    assert np.issubdtype(times.dtype, np.integer)
+    assert (np.diff(times) < 0).all()
+    assert times[0] == num_steps - 1, "the noisiest"
+    assert times[-1] == 0
+    assert np.abs(np.diff(times) + (num_steps - 1) / max(steps - 1, 1)).max(initial=0) <= 1
+
+    listed = steps_of(solver, num_steps)
+    assert listed.shape == (steps, 3)
+    np.testing.assert_array_equal(listed[:, 0], times)
+    np.testing.assert_array_equal(listed[:, 1], [*times[1:], -1])
+    np.testing.assert_array_equal(listed[:, 2], np.arange(steps)[::-1])
+
+
+@each_solver
+def test_without_a_number_of_steps_all_are_taken(name, settings):
+    solver = make_solver(name, **settings)
+    np.testing.assert_array_equal(solver.times(20), np.arange(20)[::-1])
+    one = make_solver(name, steps=1, **settings)
+    np.testing.assert_array_equal(steps_of(one, 1000), [[999, -1, 0]])
+
+
+@each_solver
+@pytest.mark.parametrize("steps", [0, -3, 1001])
+def test_more_steps_than_there_are_cannot_be_taken(full, plain_denoise, name, settings, steps):
+    solver = make_solver(name, steps=steps, **settings)
+    said = rf"cannot take {steps} steps of a diffusion of 1000: choose 1 to 1000"
+    with pytest.raises(ValueError, match=said):
+        solver.times(1000)
+    with pytest.raises(ValueError, match=said):
+        sample(full, plain_denoise, KEY, 1, 2, solver=solver)
+
+
+@each_solver
+def test_the_denoiser_is_told_the_times_of_the_full_process(
+    full, plain_denoise, crystals, name, settings
+):
+    solver = make_solver(name, steps=11, **settings)
+    told = []
+
+    def denoise(crystal, time):
+        jax.debug.callback(lambda time: told.append(time.tolist()), time, ordered=True)
+        return plain_denoise(crystal, time)
+
+    @jax.jit
+    def run(crystals, steps):
+        return reverse(full, denoise, solver, Control(), KEYS, crystals, None, steps)
+
+    jax.block_until_ready(run(crystals, steps_of(solver, 1000)))
+    jax.effects_barrier()
+    assert all(time == [time[0]] * 4 for time in told)
+    visited = [time[0] for time in told]
+    assert list(dict.fromkeys(visited)) == [999, 899, 799, 699, 599, 500, 400, 300, 200, 100, 0]
+    assert visited == sorted(visited, reverse=True)
+
+
+@each_solver
+def test_each_crystal_has_its_own_times(step, crystals, name, settings):
+    solver, t, s = make_solver(name, **settings), [0, 5, 999, 0], [-1, 3, 200, -1]
+    mixed = step(solver, crystals, jnp.array(t), jnp.array(s))
+    for i in range(4):
+        alike = step(solver, crystals, t[i], s[i])
+        jax.tree.map(lambda a, b, i=i: np.testing.assert_array_equal(a[i], b[i]), mixed, alike)
+    assert np.abs(alike.lattice[2] - mixed.lattice[2]).max() > 1e-3
+
+
+@each_solver
+def test_without_a_time_to_go_to_it_is_the_one_before(monkeypatch, crystals, name, settings):
+    gone, kind = [], SOLVERS[name]
+    monkeypatch.setattr(kind, "step", lambda self, *args: gone.append(args) or crystals)
+    reverse_step(None, None, KEY, crystals, 7, solver=make_solver(name, **settings))
+    _, _, _, _, t, s = gone[0]
+    assert t.tolist() == [7] * 4
+    assert s.tolist() == [6] * 4
+
+
+# What does not count.
+
+
+def with_garbage(crystals):
+    """The same crystals, but for what stands in padding."""
+    pad = ~crystals.mask
+    return Crystal(
+        crystals.lattice,
+        jnp.where(pad[..., None], 1e3 * crystals.frac_coords - 77.3, crystals.frac_coords),
+        jnp.where(pad, 99 - crystals.atom_types, crystals.atom_types),
+        crystals.mask,
+    )
+
+
+def assert_padding_changes_nothing(step, crystals):
+    garbage, real = with_garbage(crystals), np.asarray(crystals.mask)
+    before, same = step(crystals), step(garbage)
+    np.testing.assert_allclose(before.lattice, same.lattice, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(before.frac_coords[real], same.frac_coords[real], atol=1e-6)
+    np.testing.assert_array_equal(before.atom_types[real], same.atom_types[real])
+    # Padding itself stays as it is.
+    np.testing.assert_array_equal(same.frac_coords[~real], garbage.frac_coords[~real])
+    np.testing.assert_array_equal(same.atom_types[~real], garbage.atom_types[~real])
+    np.testing.assert_array_equal(same.mask, garbage.mask)
+
+
+@each_solver
+@pytest.mark.parametrize(("t", "s"), [(11, 10), (0, -1)])
+def test_padding_changes_nothing(step, crystals, name, settings, t, s):
+    solver = make_solver(name, **settings)
+    assert_padding_changes_nothing(lambda crystals: step(solver, crystals, t, s), crystals)
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_padding_changes_nothing_for_a_network(full, crystals, tiny_denoise, name):
+    @jax.jit
+    def step(crystals):
+        return reverse_step(full, tiny_denoise, KEYS, crystals, 11, solver=make_solver(name))
+
+    assert_padding_changes_nothing(step, crystals)
+
+
+@each_solver
+def test_a_crystal_does_not_depend_on_its_batch(
+    full, step, crystals, plain_denoise, name, settings
+):
+    solver, order = make_solver(name, **settings), jnp.array([2, 0, 2, 1])
+    whole = step(solver, crystals, 700, 650)
+    other = step(solver, crystals[order], 700, 650, KEYS[order])
+    jax.tree.map(np.testing.assert_array_equal, other, whole[order])
+    alone = jax.jit(
+        lambda key, crystal: reverse_step(
+            full, plain_denoise, key, crystal, 700, 650, solver=solver
+        )
+    )(KEYS[1], crystals[1])
+    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(alone), strict=True):
+        np.testing.assert_allclose(a[1], b, rtol=1e-6, atol=1e-6)
+    # Different crystals get different noise.
+    moved = whole.frac_coords - crystals.frac_coords
+    assert np.abs(moved[0] - moved[1]).max() > 1e-3
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_one_key_is_folded_with_the_index(full, step, crystals, plain_denoise, name):
+    solver = make_solver(name)
+
+    @jax.jit
+    def both(key):
+        raw = jax.random.key_data(key)
+        return [
+            reverse_step(full, plain_denoise, k, crystals, 700, 650, solver=solver)
+            for k in (key, raw)
+        ]
+
+    expected = step(solver, crystals, 700, 650)
+    for found in both(KEY):
+        for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
+
+
+@each_solver
+def test_the_second_call_does_not_trace(tiny_net, tiny_params, name, settings):
+    traces = []
+
+    def counting(denoise, crystal, time):
+        traces.append(None)
+        return denoise(crystal, time)
+
+    def draw(denoise, solver, key):
+        counted = jax.tree_util.Partial(counting, denoise)
+        return sample(make_diffusion(4), counted, key, 2, 3, solver=solver, chunk_size=1)
+
+    solver = make_solver(name, **settings)
+    denoise = jax.tree_util.Partial(tiny_net.denoise, tiny_params)
+    first = draw(denoise, solver, KEY)
+    count = len(traces)
+    assert count > 0
+    draw(jax.tree.map(lambda x: 2 * x, denoise), solver, jax.random.key(1))
+    # Whatever number of the solver is no part of the program.
+    other = jax.tree.map(lambda x: 3 * x, solver)
+    assert other != solver
+    changed = draw(denoise, other, KEY)
+    assert len(traces) == count
+    assert np.abs(changed.frac_coords - first.frac_coords).max() > 1e-6
+
+
+# By name.
+
+
+def test_a_solver_is_found_by_its_name():
+    solver = make_solver("predictor_corrector", steps=9, corrector_gamma=1e-6, last_step="hold")
+    assert solver == PredictorCorrector(9, 1e-6, "hold")
+    assert make_solver("predictor_corrector", steps=9, of_another=3) == PredictorCorrector(9)
+
+
+def test_an_unknown_solver_is_refused_with_the_nearest_name():
+    near = r"no solver is called 'predictor_corector' \(did you mean 'predictor_corrector'\?\)"
+    with pytest.raises(ValueError, match=near):
+        make_solver("predictor_corector")
+    with pytest.raises(ValueError, match=r"called 'xyz'; allowed: predictor_corrector"):
+        make_solver("xyz")
+
+
+# The published solver.
+
+
+def test_an_unknown_last_step_is_refused():
+    with pytest.raises(ValueError, match="last_step is 'abrupt'; allowed: denoise, hold"):
+        PredictorCorrector(last_step="abrupt")
+
+
+def as_jax(numbers):
+    """Integers as int32, the rest as float32."""
+    return {
+        name: jnp.asarray(x, jnp.int32 if x.dtype.kind == "i" else jnp.float32)
+        for name, x in numbers.items()
+        if x.dtype.kind in "if"
+    }
+
+
+@pytest.fixture(scope="module")
+def published(golden, full):
+    """A step of the published sampler from the numbers of its file, and what it was asked."""
+    numbers = golden("reverse_steps")
+    score_sq_mean = jnp.asarray(np.append(numbers["coord_score_sq_mean"], 1), jnp.float32)
+    diffusion = replace(full, coords=replace(full.coords, score_sq_mean=score_sq_mean))
+    solver = PredictorCorrector(corrector_gamma=float(numbers["step_lr"]), last_step="hold")
+
+    @jax.jit
+    def step(g, times):
+        asked = []
+
+        def denoise(crystal, time):
+            asked.append((crystal, time))
+            which = "corrector" if len(asked) == 1 else "predictor"
+            return Prediction(g["pred_lattice"], g[f"pred_coords_{which}"], g["pred_types"])
+
+        crystal = Crystal(g["lattice_t"], g["frac_t"], g["types_t"], jnp.ones((5, 8), bool))
+        noise = StepNoise(g["noise_lattice"], g["noise_predictor"], jnp.full((5, 8), 0.5))
+        before = solver.step_with(
+            diffusion, denoise, crystal, times, times - 1, noise, g["noise_corrector"]
+        )
+        probs = diffusion.types.posterior(
+            g["types_t"], jax.nn.softmax(g["pred_types"]), times[:, None], times[:, None] - 1
+        )
+        return before, probs, asked
+
+    return step
+
+
+@pytest.mark.parametrize("t", [999, 500, 120, 1, 0])
+def test_a_reverse_step_equals_the_published(golden, published, same_coords, t):
+    numbers = golden("reverse_steps")
+    g = as_jax({k.removeprefix(f"t{t}_"): x for k, x in numbers.items() if k.startswith(f"t{t}_")})
+    before, probs, asked = published(g, jnp.full(5, t))
+
+    # The second evaluation sees the corrected coordinates, at the old lattice and types.
+    assert len(asked) == 2
+    for _, time in asked:
+        np.testing.assert_array_equal(time, [t] * 5)
+    seen = asked[1][0]
+    np.testing.assert_allclose(seen.frac_coords, g["frac_half"], rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(seen.lattice, g["lattice_t"])
+    np.testing.assert_array_equal(seen.atom_types, g["types_t"])
+    same_coords(before.frac_coords, g["frac_next"], atol=1e-5)
+    np.testing.assert_allclose(before.lattice, g["lattice_next"], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(probs, g["type_probs_next"], rtol=1e-4, atol=1e-5)
+    if t == 0:
+        np.testing.assert_array_equal(before.atom_types, g["type_probs_next"].argmax(-1))
+    else:
+        cumulative = np.cumsum(np.float64(g["type_probs_next"]), -1)
+        cumulative /= cumulative[..., -1:]
+        at = np.asarray(before.atom_types)[..., None]
+        upper = np.take_along_axis(cumulative, at, -1)[..., 0]
+        width = np.take_along_axis(np.float64(g["type_probs_next"]), at, -1)[..., 0]
+        assert (upper >= 0.5 - 1e-4).all()
+        assert (upper - width <= 0.5 + 1e-4).all()
+
+
+def test_a_coordinate_that_is_held_does_not_move_in_the_last_predictor_step(step, crystals):
+    still, noisy = (PredictorCorrector(corrector_gamma=x, last_step="hold") for x in (0.0, 1e-5))
+    last = step(still, crystals, 0, -1)
+    np.testing.assert_array_equal(last.frac_coords, crystals.frac_coords)
+    assert np.abs(last.lattice - crystals.lattice).max() > 1e-4, "the lattice moves"
+    one, two = (step(noisy, crystals, 0, -1, keys) for keys in (KEYS, KEYS[::-1]))
+    assert np.abs(one.frac_coords - two.frac_coords).max() > 1e-4, "the corrector is noisy"
+    # It is the last step that holds, from whatever time it goes.
+    far, other = step(still, crystals, 400, -1), step(still, crystals, 400, 0)
+    np.testing.assert_array_equal(far.frac_coords, crystals.frac_coords)
+    assert np.abs(other.frac_coords - crystals.frac_coords).max() > 1e-3
+
+
+def test_the_last_denoising_step_follows_the_score_without_noise(full, step, crystals, same_coords):
+    gamma = 1e-3
+    solver = PredictorCorrector(corrector_gamma=gamma)
+    assert solver.last_step == "denoise", "the default"
+    last = step(solver, crystals, 0, -1)
+    sigma, rms = 0.005, np.sqrt(np.float64(full.coords.score_sq_mean[0]))
+    half = np.float64(crystals.frac_coords)
+    half = half - gamma * rms * np.sin(2 * np.pi * half)
+    expected = half - sigma**2 * rms * np.sin(2 * np.pi * half)
+    real = np.asarray(crystals.mask)
+    same_coords(last.frac_coords[real], expected[real], atol=1e-6)

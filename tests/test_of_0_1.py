@@ -1,0 +1,120 @@
+"""Folders that version 0.1 wrote: they load, continue, and sampling anew gives the same."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.in_process import run_command
+
+
+@pytest.fixture
+def of_0_1(tmp_path):
+    """A copy of the folders: run/, samples/ and default/, report/."""
+    with zipfile.ZipFile(Path(__file__).parent / "runs_of_0_1.zip") as file:
+        file.extractall(tmp_path)
+    return tmp_path
+
+
+# Samples.
+
+DEFAULT = ("--seed=0", "--steps=20")
+"""Of default/: the weights of the package."""
+
+
+def of_run(folder):
+    """Of samples/: the training run beside it, whose configuration says the rest."""
+    return (f"--checkpoint={folder / 'run'}", "--seed=5", "--chunk_size=2")
+
+
+def sample(out, *arguments):
+    done = run_command("sample", f"--out={out}", *arguments)
+    assert done.returncode == 0, done.stderr
+    with np.load(out / "samples.npz") as file:
+        return dict(file)
+
+
+def contents(folder):
+    """What a continued run may not touch."""
+    kept = [folder / "run.json", *folder.glob("batches/*"), *folder.glob("cif/*")]
+    return {path: path.read_bytes() for path in kept}
+
+
+def lines(folder, num):
+    return (folder / "samples.csv").read_text().splitlines()[: num + 1]
+
+
+def assert_continued(folder, num, arguments):
+    """More samples, and those of 0.1 byte for byte."""
+    before, rows = contents(folder), lines(folder, num)
+    with np.load(folder / "samples.npz") as file:
+        old = dict(file)
+    new = sample(folder, *arguments, f"--num={num + 2}")
+    assert {path: path.read_bytes() for path in before} == before
+    assert lines(folder, num) == rows
+    assert len(lines(folder, num + 2)) == num + 3
+    for name, array in old.items():
+        np.testing.assert_array_equal(new[name][:num], array)
+        assert new[name].dtype == array.dtype
+        assert len(new[name]) == num + 2
+
+
+def test_samples_of_a_run_continue(of_0_1):
+    assert_continued(of_0_1 / "samples", 3, of_run(of_0_1))
+
+
+def test_samples_of_the_weights_continue_and_anew_are_the_same(of_0_1):
+    assert_continued(of_0_1 / "default", 4, DEFAULT)
+    with np.load(of_0_1 / "default" / "samples.npz") as file:
+        continued = dict(file)
+    anew = sample(of_0_1 / "anew", *DEFAULT, "--num=6")
+    np.testing.assert_array_equal(anew["atom_types"], continued["atom_types"])
+    # At so few steps the first ones magnify rounding, in the samples of 0.1 as in these.
+    np.testing.assert_allclose(anew["lattice"], continued["lattice"], rtol=0.01, atol=0.01)
+    for name in ("atom_types", "lattice", "frac_coords"):
+        np.testing.assert_array_equal(anew[name][4:], continued[name][4:])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--steps=50"], "sampling.steps is 20 there and 50 now"),
+        (["--seed=1"], "seed is 0 there and 1 now"),
+        (["--ending=published"], "sampling.last_step is denoise there and hold now"),
+        (["--corrector_gamma=2e-5"], "sampling.corrector_gamma is 1e-05 there and 2e-05 now"),
+        (["--type_temperature=0.5"], "sampling.type_temperature is 1.0 there and 0.5 now"),
+        (["--coords_score=marginal"], "sampling.coords_score is conditional there and marginal"),
+        (["--chunk_size=4"], "chunk_size is 8 there and 4 now"),
+        (["--checkpoint=mp20-small12-diffcsp"], "config.infusion.enabled is True there and False"),
+    ],
+)
+def test_another_setting_is_refused_by_its_name(of_0_1, arguments, said):
+    folder = of_0_1 / "default"
+    before = contents(folder)
+    done = run_command("sample", f"--out={folder}", *DEFAULT, *arguments, "--num=6")
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert contents(folder) == before
+
+
+def test_the_record_of_0_1_says_what_the_command_of_today_would(of_0_1):
+    """Every field, so that none is passed over where it differs."""
+    from miad_jax.commands.sample import _upgraded
+
+    record = json.loads((of_0_1 / "samples" / "run.json").read_text())["run"]
+    upgraded = _upgraded(json.loads(json.dumps(record)))
+    assert upgraded["sampling"] == {
+        "solver": "predictor_corrector",
+        "steps": 20,
+        "corrector_gamma": 2e-5,
+        "last_step": "hold",
+        "type_temperature": 1.0,
+        "coords_score": "conditional",
+        "guidance": 1.0,
+    }
+    for name in ("seed", "chunk_size", "checkpoint_step", "parameters", "data_fingerprint"):
+        assert upgraded[name] == record[name]
+    assert upgraded["config"]["diffusion"] == {"num_steps": 1000}
+    assert _upgraded(json.loads(json.dumps(upgraded))) == upgraded, "that of today stays"
