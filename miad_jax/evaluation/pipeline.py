@@ -18,7 +18,8 @@ from miad_jax.evaluation.stability.hull import Hull
 from miad_jax.evaluation.stability.potential import CHGNET
 from miad_jax.evaluation.stability.relax import settings_of
 from miad_jax.evaluation.stability.relaxation_folder import check_settings
-from miad_jax.evaluation.stages import Work, stages_of
+from miad_jax.evaluation.stages import stages_of
+from miad_jax.evaluation.work import Work
 from miad_jax.parallel.executor import Executor
 from miad_jax.parallel.pool import Pool
 from miad_jax.parallel.progress import Progress, as_progress
