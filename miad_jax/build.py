@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 from ml_collections import ConfigDict
 
 from miad_jax.config import DTYPES
@@ -12,17 +15,24 @@ from miad_jax.sampling import Control, Solver, make_solver
 
 
 def network_from(config: ConfigDict) -> Network:
-    """The network that a configuration describes.
+    """The network that a configuration describes: the same object for equal fields.
+
+    What is compiled for one is then compiled for all, since JAX tells functions apart by identity.
 
     Raises:
         ValueError: If the network has no such field.
     """
     fields = config.network.to_dict()
-    network, dtype = network_class(fields.pop("name")), DTYPES[fields.pop("dtype")]
+    name, dtype = fields.pop("name"), DTYPES[fields.pop("dtype")]
     try:
-        return network(**fields, num_steps=config.diffusion.num_steps, dtype=dtype)
+        return _network(name, num_steps=config.diffusion.num_steps, dtype=dtype, **fields)
     except TypeError as error:
-        raise ValueError(f"config.network does not fit {config.network.name}: {error}") from error
+        raise ValueError(f"config.network does not fit {name}: {error}") from error
+
+
+@functools.cache
+def _network(name: str, **fields: Any) -> Network:
+    return network_class(name)(**fields)
 
 
 def diffusion_from(config: ConfigDict) -> Diffusion:

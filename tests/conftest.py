@@ -14,6 +14,7 @@ os.environ["XLA_FLAGS"] = (
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 # Compile each program once in a run of the tests: workers inherit the folder of the first process.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
@@ -32,7 +33,7 @@ from ml_collections import ConfigDict
 from miad_jax.config import default_config, validate
 from miad_jax.crystal import NUM_TYPES, Crystal, Prediction
 from miad_jax.diffusion import Diffusion, make_diffusion
-from miad_jax.network import CSPNet
+from miad_jax.network import CSPNet, Network
 
 # Property tests run the same examples every time: a failure can be reproduced, none is luck.
 settings.register_profile("miad", deadline=None, derandomize=True, max_examples=10)
@@ -143,16 +144,26 @@ def tiny_net() -> CSPNet:
 
 
 @pytest.fixture(scope="session")
-def tiny_params(tiny_net) -> dict:
-    """Parameters of `tiny_net`, drawn by NumPy: compiling the real initialisation takes seconds."""
-    rng = np.random.default_rng(7)
-    shapes = jax.eval_shape(tiny_net.init_params, jax.random.key(0))
-    params = jax.tree.map(
-        lambda x: jnp.asarray(rng.normal(size=x.shape) / np.sqrt(x.shape[0]), x.dtype), shapes
-    )
-    # A lattice that is not denoised grows in a reverse process: keep its prediction small.
-    params["lattice_out"]["kernel"] *= 0.1
-    return params
+def drawn_params() -> Callable[..., Any]:
+    """Draw a network's parameters by NumPy: compiling the real initialisation takes seconds."""
+
+    def draw(net: Network) -> Any:
+        rng = np.random.default_rng(7)
+        shapes = jax.eval_shape(net.init_params, jax.random.key(0))
+        params = jax.tree.map(
+            lambda x: jnp.asarray(rng.normal(size=x.shape) / np.sqrt(x.shape[0]), x.dtype), shapes
+        )
+        # A lattice that is not denoised grows in a reverse process: keep its prediction small.
+        params["lattice_out"]["kernel"] *= 0.1
+        return params
+
+    return draw
+
+
+@pytest.fixture(scope="session")
+def tiny_params(tiny_net, drawn_params) -> dict:
+    """Parameters of `tiny_net`."""
+    return drawn_params(tiny_net)
 
 
 @pytest.fixture(scope="session")

@@ -6,14 +6,15 @@ import jax
 import pytest
 
 from miad_jax import config as config_fields
-from miad_jax.config import (
-    default_config,
+from miad_jax.build import (
+    control_from,
     diffusion_from,
-    load_config,
     loss_weights_from,
     network_from,
-    validate,
+    solver_from,
 )
+from miad_jax.config import MOVED, default_config, load_config, upgraded, validate
+from miad_jax.sampling import Control, PredictorCorrector
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 # N_m, batch, epochs, γ, schedule: what is published of each data set.
@@ -92,10 +93,10 @@ def test_published_values(name):
     assert config.infusion.num_atoms == num_atoms
     assert config.batch_size == batch_size
     assert num_epochs is None or config.num_epochs == num_epochs
-    assert config.diffusion.num_steps == 1000
-    assert config.diffusion.corrector_gamma == gamma
+    assert config.diffusion.to_dict() == {"num_steps": 1000}
+    assert config.sampling.corrector_gamma == gamma
     network = {"hidden_dim": 512, "num_layers": 6, "num_freqs": 128, "time_dim": 256}
-    assert config.network.to_dict() == {**network, "dtype": "float32"}
+    assert config.network.to_dict() == {"name": "cspnet", **network, "dtype": "float32"}
     assert config.loss.to_dict() == {"lattice": 1, "coords": 1, "types": 1, "cross_entropy": 0}
     optimizer = config.optimizer
     assert (optimizer.learning_rate, optimizer.schedule) == (1e-3, schedule)
@@ -129,21 +130,38 @@ def test_what_a_config_makes():
         network__hidden_dim=24,
         network__dtype="bfloat16",
         diffusion__num_steps=12,
-        diffusion__corrector_gamma=3e-5,
+        sampling__steps=5,
+        sampling__corrector_gamma=3e-5,
+        sampling__last_step="hold",
+        sampling__type_temperature=0.9,
+        sampling__coords_score="marginal",
+        sampling__guidance=2.0,
         loss__types=0.5,
     )
     net = network_from(config)
     assert (net.hidden_dim, net.num_steps, net.dtype) == (24, 12, jax.numpy.bfloat16)
     diffusion = diffusion_from(config)
     assert diffusion.num_steps == 12
-    assert float(diffusion.coords.corrector_size[0]) == pytest.approx(3e-5)
-    assert diffusion_from(config, 4).num_steps == 4
+    assert solver_from(config) == PredictorCorrector(5, 3e-5, "hold")
+    assert solver_from(config).times(12).tolist() == [11, 8, 6, 3, 0]
+    assert control_from(config) == Control(0.9, "marginal", 2.0)
     assert loss_weights_from(config).types == 0.5
+    # The defaults are the published sampler, which takes every step.
+    assert solver_from(default_config()) == PredictorCorrector()
+    assert control_from(default_config()) == Control()
+
+
+def test_a_field_that_the_network_has_not_is_said():
+    config = default_config()
+    with config.unlocked():
+        config.network.num_heads = 4
+    with pytest.raises(ValueError, match=r"config.network does not fit cspnet: .*num_heads"):
+        network_from(config)
 
 
 def test_the_marginal_score_wants_mirage_atoms_uniform_and_not_in_the_loss():
-    marginal = {"diffusion__coords_score": "marginal"}
-    assert diffusion_from(validate(changed(**marginal))).coords_score == "marginal"
+    marginal = {"sampling__coords_score": "marginal"}
+    assert control_from(validate(changed(**marginal))).coords_score == "marginal"
     for field, value in {"enabled": False, "mask_mirage": False, "placement": "center"}.items():
         config = changed(**marginal, **{f"infusion__{field}": value})
         with pytest.raises(ValueError, match="coords_score is 'marginal'; allowed: conditional, "):
@@ -189,8 +207,8 @@ def test_unknown_nested_field_is_refused_with_the_nearest():
         ("optimizer.learning_rate", 0.0, "a number above 0"),
         ("optimizer.learning_rate", float("nan"), "a number above 0"),
         ("optimizer.final_learning_rate", -1e-4, "a number above 0"),
-        ("diffusion.corrector_gamma", -1e-6, "0 or more"),
-        ("diffusion.type_temperature", 0.0, "a number above 0"),
+        ("sampling.corrector_gamma", -1e-6, "0 or more"),
+        ("sampling.type_temperature", 0.0, "a number above 0"),
         ("num_epochs", 0, "a number above 0"),
         ("optimizer.plateau_patience", 0, "a number above 0"),
         ("loss.lattice", -1.0, "0 or more"),
@@ -199,15 +217,20 @@ def test_unknown_nested_field_is_refused_with_the_nearest():
         ("optimizer.warmup_steps", -1, "0 or more"),
         ("seed", -1, "a whole number from 0 to 4294967295"),
         ("seed", 2**32, "a whole number from 0 to 4294967295"),
-        ("diffusion.sampling_steps", 0, "a whole number from 1 on, or None"),
-        ("diffusion.sampling_steps", 2000, "at most config.diffusion.num_steps, 1000"),
+        ("sampling.steps", 0, "a whole number from 1 on, or None"),
+        ("sampling.steps", 2000, "at most config.diffusion.num_steps, 1000"),
         ("network.time_dim", 7, "an even number from 4 on"),
         ("network.time_dim", 2, "an even number from 4 on"),
         ("optimizer.ema_decay", 1.0, "0 up to, not including, 1"),
         ("optimizer.ema_decay", -0.1, "0 up to, not including, 1"),
         ("optimizer.plateau_factor", 1.0, "between 0 and 1"),
         ("infusion.placement", "corner", "uniform, center"),
-        ("diffusion.ending", "dirty", "clean, published"),
+        ("sampling.last_step", "dirty", "denoise, hold"),
+        ("sampling.solver", "euler", "predictor_corrector"),
+        ("sampling.guidance", -1.0, "0 or more"),
+        ("sampling.coords_score", "joint", "marginal, conditional"),
+        ("network.name", "gnn", "cspnet"),
+        ("keep_checkpoints", 0, "a whole number from 1 on"),
         ("network.dtype", "float16", "float32, bfloat16"),
         ("optimizer.schedule", "linear", "constant, cosine, plateau"),
         ("batch_size", 255, "a multiple of the 2 devices"),
@@ -239,12 +262,6 @@ def test_a_learning_rate_that_would_rise_is_refused(schedule):
     validate(changed(optimizer__learning_rate=1e-5))
 
 
-def test_sampling_steps_respace_the_process_that_samples():
-    config = changed(diffusion__num_steps=12, diffusion__sampling_steps=5)
-    assert diffusion_from(config).num_steps == 5
-    assert diffusion_from(config, 12).num_steps == 12
-
-
 def test_validate_changes_nothing():
     config = default_config()
     assert validate(config) is config
@@ -257,6 +274,70 @@ def test_saved_config_comes_back(variant):
     config.max_minutes = 2.5
     saved = json.loads(json.dumps(config.to_dict()))
     assert load_config(saved) == config
+
+
+OF_0_1 = {
+    "num_steps": 1000,
+    "sampling_steps": 250,
+    "corrector_gamma": 5e-7,
+    "ending": "published",
+    "type_temperature": 0.9,
+    "coords_score": "marginal",
+}
+"""The section `diffusion` of version 0.1, nothing at its default."""
+
+
+def saved_by_0_1(**fields):
+    """The default configuration as version 0.1 saved it."""
+    saved = json.loads(json.dumps(default_config().to_dict()))
+    del saved["sampling"], saved["network"]["name"], saved["data"]["properties"]
+    saved["diffusion"] = {**OF_0_1, **fields}
+    return saved
+
+
+def test_a_config_of_0_1_comes_back_with_its_fields_where_they_are_now():
+    config = load_config(saved_by_0_1())
+    assert config.diffusion.to_dict() == {"num_steps": 1000}
+    assert config.sampling.to_dict() == {
+        "solver": "predictor_corrector",
+        "steps": 250,
+        "corrector_gamma": 5e-7,
+        "last_step": "hold",
+        "type_temperature": 0.9,
+        "coords_score": "marginal",
+        "guidance": 1.0,
+    }
+    assert (config.network.name, config.data.properties) == ("cspnet", ())
+    assert set(MOVED) == {f"diffusion.{name}" for name in OF_0_1} - {"diffusion.num_steps"}
+    clean = load_config(saved_by_0_1(ending="clean", sampling_steps=None)).sampling
+    assert (clean.last_step, clean.steps) == ("denoise", None)
+    # Every other field is what it was.
+    plain = default_config().to_dict()
+    for section in plain.keys() - {"diffusion", "sampling"}:
+        assert config.to_dict()[section] == plain[section]
+
+
+def test_upgrading_leaves_a_config_of_today_and_its_argument_as_they_are():
+    today = default_config().to_dict()
+    assert upgraded(today) == today
+    saved = saved_by_0_1()
+    before = json.dumps(saved)
+    assert upgraded(upgraded(saved)) == upgraded(saved)
+    assert json.dumps(saved) == before
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "now"),
+    [
+        ("sampling_steps", 2000, "sampling.steps is 2000; allowed: at most"),
+        ("ending", "dirty", "sampling.last_step is 'dirty'; allowed: denoise, hold"),
+        ("corrector_gamma", -1.0, "sampling.corrector_gamma is -1.0; allowed: 0 or more"),
+        ("type_temperature", 0.0, "sampling.type_temperature is 0.0; allowed: a number above 0"),
+    ],
+)
+def test_impossible_values_of_0_1_are_named_where_they_are_now(field, value, now):
+    with pytest.raises(ValueError, match=now):
+        load_config(saved_by_0_1(**{field: value}))
 
 
 def test_saved_config_that_does_not_fit_is_refused():

@@ -1,7 +1,10 @@
-"""Every public name has a docstring with an example, and the example runs."""
+"""Every public name and every formula has a docstring with an example, and every example runs."""
 
+import ast
 import doctest
+import importlib
 import inspect
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -9,31 +12,68 @@ import numpy as np
 import pytest
 
 import miad_jax
-from miad_jax.diffusion import coords, lattice, types
+from miad_jax.diffusion.coords import WrappedNormal
+from miad_jax.diffusion.lattice import LatticeDDPM
+from miad_jax.diffusion.types import UniformD3PM
 
-FORMULAS = {
-    lattice: ["add_noise", "reverse_step", "loss"],
-    coords: ["negative_score", "add_noise", "target", "corrector_step", "predictor_step", "loss"],
-    types: [
-        *("transition", "add_noise", "posterior", "reverse_step"),
-        *("loss", "log_probs_0", "cross_entropy"),
-    ],
-}
-PUBLIC = [getattr(miad_jax, name) for name in miad_jax.__all__] + [
-    getattr(module, name) for module, names in FORMULAS.items() for name in names
-]
+PACKAGE = Path(miad_jax.__file__).parent
+DRAWS = {"num_steps", "prior", "draw_noise", "draw_step_noise"}
+"""Methods of a process that are no formula."""
 
 
-@pytest.mark.parametrize("thing", PUBLIC, ids=lambda x: f"{x.__module__}.{x.__name__}")
-def test_example_runs(thing):
-    assert ">>>" in (inspect.getdoc(thing) or "")
-    module = inspect.getmodule(thing)
+def documented_in(path):
+    """Dotted names of what has an example, in a file."""
+    module = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+
+    def below(node, name):
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.FunctionDef | ast.ClassDef):
+                if ">>>" in (ast.get_docstring(child) or ""):
+                    yield module, f"{name}{child.name}"
+                yield from below(child, f"{name}{child.name}.")
+
+    return below(ast.parse(path.read_text()), "")
+
+
+EXAMPLES = [place for path in sorted(PACKAGE.rglob("*.py")) for place in documented_in(path)]
+
+
+@pytest.mark.parametrize(("module", "name"), EXAMPLES, ids=lambda x: x)
+def test_example_runs(module, name):
+    thing = module = importlib.import_module(module)
+    for part in name.split("."):
+        thing = getattr(thing, part)
     names = {**vars(module), "miad_jax": miad_jax, "jax": jax, "jnp": jnp, "np": np}
     finder = doctest.DocTestFinder(recurse=False)
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
-    for test in finder.find(thing, thing.__name__, globs=names):
+    for test in finder.find(thing, name, globs=names):
         runner.run(test)
-    assert runner.summarize(verbose=False).failed == 0
+    results = runner.summarize(verbose=False)
+    assert results.failed == 0
+    assert results.attempted > 0 or "doctest: +SKIP" in inspect.getdoc(thing)
+
+
+@pytest.mark.parametrize("name", miad_jax.__all__)
+def test_a_public_name_has_an_example(name):
+    thing = getattr(miad_jax, name)
+    assert (thing.__module__, name) in EXAMPLES
+
+
+@pytest.mark.parametrize("process", [LatticeDDPM, WrappedNormal, UniformD3PM])
+def test_a_formula_has_an_example(process):
+    methods = {name for name in vars(process) if not name.startswith("_")} - DRAWS
+    methods -= {name for name, value in vars(process).items() if not callable(value)} - {"make"}
+    assert {"make", "add_noise", "loss", "clean", "step"} <= methods
+    for name in methods:
+        assert (process.__module__, f"{process.__name__}.{name}") in EXAMPLES
+    module = inspect.getmodule(process)
+    functions = [
+        name
+        for name, value in vars(module).items()
+        if inspect.isfunction(value) and value.__module__ == module.__name__
+    ]
+    for name in functions:
+        assert name.startswith("_") or (module.__name__, name) in EXAMPLES
 
 
 def test_the_names_of_the_house_are_public():

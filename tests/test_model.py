@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import miad_jax
+from miad_jax.build import network_from
 from miad_jax.commands.train import load_initial
-from miad_jax.config import network_from
 from miad_jax.model import DEFAULT, WEIGHTS, load_model
 
 
@@ -30,10 +30,11 @@ def test_they_say_what_they_are_and_are_small(name):
 
 
 def test_they_sample_finite_crystals_of_real_elements():
-    _, denoise, config = miad_jax.load_pretrained()
-    diffusion = miad_jax.make_diffusion(config.diffusion.num_steps, num_kept=30)
-    num_atoms = config.infusion.num_atoms
-    crystals = miad_jax.sample(diffusion, denoise, jax.random.key(0), 4, num_atoms=num_atoms)
+    diffusion, denoise, config = miad_jax.load_pretrained()
+    num_atoms, solver = config.infusion.num_atoms, miad_jax.PredictorCorrector(steps=30)
+    crystals = miad_jax.sample(
+        diffusion, denoise, jax.random.key(0), 4, num_atoms=num_atoms, solver=solver
+    )
     assert np.isfinite(crystals.lattice).all()
     assert np.isfinite(crystals.frac_coords).all()
     sizes = miad_jax.real_atom_mask(crystals).sum(-1)

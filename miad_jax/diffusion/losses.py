@@ -197,7 +197,7 @@ def loss(
         >>> net = miad_jax.CSPNet(hidden_dim=16, num_layers=2, num_freqs=4)
         >>> denoise = jax.tree_util.Partial(net.denoise, net.init_params(jax.random.key(0)))
         >>> infused = miad_jax.infuse(jax.random.key(1), crystals[:8], 25)
-        >>> total, terms = miad_jax.loss(
+        >>> total, terms = jax.jit(miad_jax.loss)(
         ...     miad_jax.make_diffusion(), denoise, jax.random.key(2), infused
         ... )
         >>> bool(jnp.isclose(total, terms.lattice + terms.coords + terms.types))

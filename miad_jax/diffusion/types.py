@@ -58,7 +58,7 @@ class UniformD3PM:
         """The published process of T steps.
 
         Example:
-            >>> UniformD3PM.make(1000).keep[jnp.array([-1, 500])].round(2).tolist()
+            >>> [round(float(UniformD3PM.make(1000).keep[t]), 2) for t in (-1, 500)]
             [1.0, 0.7]
         """
         keep = types_keep(num_steps)

@@ -6,8 +6,9 @@ import importlib.util
 import os
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from miad_jax.evaluation.report.folder import NUM_RELAXED
@@ -71,8 +72,11 @@ class Plan:
                 "steps of a relaxation at most": self.max_steps,
                 "seconds of a relaxation at most": self.seconds_per_crystal,
             }
-        installed = [name for name in ("miad_jax", "pymatgen", *EXTRA) if name not in self.missing]
-        return said | {"versions": {name: version(name) for name in installed}}
+        versions = {}
+        for name in ("miad_jax", "pymatgen", *EXTRA):
+            with suppress(PackageNotFoundError):
+                versions[name] = version(name)
+        return said | {"versions": versions}
 
 
 def make_plan(

@@ -38,7 +38,15 @@ class Bar:
 
 
 class Progress:
-    """Where work says what it does. This one shows nothing; a class of yours may show it."""
+    """Where work says what it does. This one shows nothing; a class of yours may show it.
+
+    Example:
+        >>> class Lines(miad_jax.Progress):
+        ...     def say(self, line):
+        ...         print("now:", line)
+        >>> Lines().say("reading crystals")
+        now: reading crystals
+    """
 
     def say(self, line: str) -> None:
         """Say what begins, or what was found."""

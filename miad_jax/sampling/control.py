@@ -106,7 +106,7 @@ def allow(
         >>> logits = jnp.zeros((1, 100))
         >>> probs = jax.nn.softmax(allow(logits, jnp.arange(100) < 3))
         >>> [round(float(x), 2) for x in probs[0, :4]]
-        [0.01, 0.5, 0.5, 0.0]
+        [0.01, 0.49, 0.49, 0.0]
     """
     log_probs = jax.nn.log_softmax(logits)
     is_mirage = jnp.arange(logits.shape[-1]) == MIRAGE

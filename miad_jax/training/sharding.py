@@ -107,6 +107,6 @@ def batch_indices(
 
 
 def _replicate(tree: Any, num_devices: int) -> Any:
-    return jax.tree.map(
-        lambda x: jnp.broadcast_to(jnp.asarray(x), (num_devices, *jnp.shape(x))), tree
-    )
+    """A copy on every device, laid out as `pmap` leaves its results: it compiles once for both."""
+    copy = jax.pmap(lambda device, tree: tree, in_axes=(0, None), axis_name="batch")
+    return copy(np.arange(num_devices), jax.tree.map(jnp.asarray, tree))

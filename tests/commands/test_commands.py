@@ -58,6 +58,7 @@ def rows(folder):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_samples_do_not_depend_on_calls_or_batches(trained, tmp_path):
     def sample(out, *arguments):
         done = run_command(
@@ -125,6 +126,7 @@ def test_samples_do_not_depend_on_calls_or_batches(trained, tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system pins no process")
+@pytest.mark.slow
 def test_samples_do_not_depend_on_the_number_of_cores_and_chunks_are_the_networks(tmp_path):
     arguments = ["--num=8", "--steps=3"]
     code = (

@@ -151,6 +151,7 @@ def test_volumes_of_known_crystals_are_within_15_percent(shipped, name, volume_p
     assert volume / crystals.num_atoms[index] == pytest.approx(volume_per_atom, rel=0.15)
 
 
+@pytest.mark.slow
 def test_the_script_rebuilds_the_shipped_rows(shipped, script):
     crystals, records = shipped
     rows = np.array([name.split(":")[0] in REBUILT for name in records.ids])

@@ -18,10 +18,12 @@ SHALLOW = NET.clone(num_layers=1)
 
 
 @pytest.mark.parametrize(("net", "num_atoms", "batch_size"), [(SHALLOW, 1, 2), (NET, 7, 3)])
+@pytest.mark.slow
 def test_outputs_and_gradients_equal_the_plain_ones(net, num_atoms, batch_size):
     assert check_equal(Case(net, num_atoms, batch_size)) < 1e-5
 
 
+@pytest.mark.slow
 def test_a_changed_weight_would_be_noticed(monkeypatch):
     from experiments.speed import programs
 

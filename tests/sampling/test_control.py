@@ -77,6 +77,7 @@ def weights():
     return diffusion, denoise, config.infusion.num_atoms
 
 
+@pytest.mark.slow
 def test_the_weights_of_the_package_make_crystals_of_allowed_elements(weights):
     diffusion, denoise, num_atoms = weights
     asked = [3, 8, 26]
@@ -124,6 +125,7 @@ def test_a_temperature_below_one_trusts_the_likeliest_types(full):
 
 
 @pytest.mark.parametrize("coords_score", ["marginal", "conditional"])
+@pytest.mark.slow
 def test_the_number_of_atoms_wants_the_marginal_score(full, coords_score):
     exact = jax.tree_util.Partial(exact_denoise_of_mirage, full)
     crystals = sample(

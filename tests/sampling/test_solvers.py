@@ -65,7 +65,7 @@ def exact(full):
     return jax.tree_util.Partial(exact_denoise, full)
 
 
-@pytest.mark.parametrize("steps", [1000, 250])
+@pytest.mark.parametrize("steps", [pytest.param(1000, marks=pytest.mark.slow), 250])
 @pytest.mark.parametrize(
     ("name", "settings", "std"), CASES, ids=[f"{x[0]}-{'-'.join(x[1].values())}" for x in CASES]
 )

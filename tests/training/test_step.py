@@ -87,6 +87,7 @@ def check(moved, terms, state, unchunked):
 
 
 @pytest.mark.parametrize("chunk_size", [2, 8])
+@pytest.mark.slow
 def test_the_gradient_is_that_of_the_whole_batch(objective, state, batch, unchunked, chunk_size):
     moved, terms = step_on_one_device(replace(objective, chunk_size=chunk_size), state, batch)
     check(moved, terms, state, unchunked)
@@ -96,6 +97,7 @@ def test_the_gradient_is_that_of_the_whole_batch(objective, state, batch, unchun
     )
 
 
+@pytest.mark.slow
 def test_two_devices_have_the_gradient_of_one(objective, state, batch, unchunked):
     assert jax.local_device_count() == 2
     sharded = jax.pmap(
@@ -172,13 +174,32 @@ def test_placement_at_the_centre(random_crystals, same_coords):
     same_coords(frac_coords[1, 1:], frac_coords[1, :1].repeat(5, 0), atol=0.06)
 
 
-def test_validation_adds_up_over_crystals(objective, tiny_params, random_crystals):
+def test_every_step_draws_anew(objective, state, batch, unchunked):
+    _, first = unchunked
+    _, second = step_on_one_device(objective, replace(state, step=state.step + 1), batch)
+    assert abs(first.coords - second.coords) > 1e-4
+
+
+class Plain:
+    """A closed form instead of a network, which compiles sooner."""
+
+    def __init__(self, denoise):
+        self.closed_form = denoise
+
+    def denoise(self, params, crystal, time):
+        return jax.tree.map(lambda x: params * x, self.closed_form(crystal, time))
+
+
+@pytest.mark.slow
+def test_validation_adds_up_over_crystals(objective, plain_denoise, random_crystals):
     """Each crystal has a key of its index: a longer set only adds to a shorter one."""
     crystals, key = random_crystals([2, 5, 3, 1, 4], 5), jax.random.key(9)
+    objective = replace(objective, net=Plain(plain_denoise))
 
-    @jax.jit
-    def losses(crystals):
-        return validation_loss(objective, tiny_params, crystals, key)
+    @partial(jax.jit, static_argnames="chunk_size")
+    def losses(crystals, chunk_size=2):
+        chunked = replace(objective, chunk_size=chunk_size)
+        return validation_loss(chunked, jnp.float32(0.7), crystals, key)
 
     four, five = losses(crystals[:4]), losses(crystals)
     changed = losses(crystals[jnp.array([0, 1, 2, 3, 0])])
@@ -189,6 +210,16 @@ def test_validation_adds_up_over_crystals(objective, tiny_params, random_crystal
     for name in TERMS:
         assert last.sums[name] > 0
     assert abs(changed.sums["coords"] - five.sums["coords"]) > 1e-3
+
+    # It is the same at every call, and for every chunk.
+    jax.tree.map(np.testing.assert_array_equal, losses(crystals), five)
+    for chunk_size in (3, 5):
+        for one, two in zip(
+            jax.tree.leaves(losses(crystals, chunk_size=chunk_size)),
+            jax.tree.leaves(five),
+            strict=True,
+        ):
+            np.testing.assert_allclose(one, two, rtol=1e-4)
 
 
 ON_MORE_DEVICES = """
@@ -225,6 +256,7 @@ for num in (1, 4):
 """
 
 
+@pytest.mark.slow
 def test_four_devices_have_the_losses_of_one_and_two_collectives_a_step():
     """One collective for the counts, and one for all gradients and losses.
 

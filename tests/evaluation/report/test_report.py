@@ -188,6 +188,7 @@ def test_a_partial_report_says_what_is_still_to_come(result, tmp_path):
     assert "still to come: coverage, relaxation" in repr(part)
 
 
+@pytest.mark.slow
 def test_a_page_made_again_draws_only_what_has_changed(result):
     cards = {}
     page = html_page(result, cards)
