@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -41,6 +41,15 @@ class Times:
         t = jnp.asarray(t, jnp.int32)
         atoms = jnp.broadcast_to(t[..., None], (*t.shape, size))
         return cls(t, atoms, atoms)
+
+
+Time: TypeAlias = Int[Array, "*#batch"] | Times
+"""One time for all parts of a crystal, or one for each."""
+
+
+def each_part(t: Time) -> Times:
+    """The time of each part; that of atoms is [*batch, 1] where one stands for all."""
+    return t if isinstance(t, Times) else Times(t, t[..., None], t[..., None])
 
 
 @jax.tree_util.register_dataclass

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from miad_jax.condition import Condition, Times
+from miad_jax.condition import Condition, Time, Times, each_part
 from miad_jax.crystal import Crystal, Prediction
 from miad_jax.diffusion.coords import WrappedNormal
 from miad_jax.diffusion.keys import for_each
@@ -25,8 +25,6 @@ from miad_jax.diffusion.lattice import LatticeDDPM
 from miad_jax.diffusion.types import TypesNoise, UniformD3PM
 from miad_jax.padding import keep_padding
 
-Time = Int[Array, "*#batch"] | Times
-"""One time for all parts of a crystal, or one for each."""
 Denoise = Callable[..., Prediction]
 """`denoise(crystal, time)`, or `denoise(crystal, time, condition)` where something is asked."""
 
@@ -239,11 +237,6 @@ def predict(
 ) -> Prediction:
     """Ask the denoiser; one that takes no condition is not given any where nothing is asked."""
     return denoise(crystal, t) if condition is None else denoise(crystal, t, condition)
-
-
-def each_part(t: Time) -> Times:
-    """The time of each part; that of atoms is [*batch, 1] where one stands for all."""
-    return t if isinstance(t, Times) else Times(t, t[..., None], t[..., None])
 
 
 def _keep_known(crystal_s: Crystal, crystal_t: Crystal, t: Times) -> Crystal:

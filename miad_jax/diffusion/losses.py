@@ -13,16 +13,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from miad_jax.condition import Condition
+from miad_jax.condition import Condition, Time, each_part
 from miad_jax.crystal import Crystal, real_atom_mask
 from miad_jax.diffusion.joint import (
     Denoise,
     Diffusion,
     Noise,
-    Time,
     draw_noise,
     draw_times,
-    each_part,
     noised,
     predict,
 )

@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from miad_jax.condition import Condition
+from miad_jax.condition import Condition, Time, each_part
 from miad_jax.crystal import MIRAGE, Crystal, Prediction
-from miad_jax.diffusion.joint import Denoise, Diffusion, Time, each_part, predict
+from miad_jax.diffusion.joint import Denoise, Diffusion, predict
 
 CoordsScore = Literal["marginal", "conditional"]
 _LEAST = -1e9
