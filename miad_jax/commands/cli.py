@@ -95,9 +95,9 @@ def parse(
 def _moved(said: str, argv: Sequence[str]) -> str:
     """What was said of an unknown field, and where it is now if version 0.1 had it."""
     for old, new in MOVED.items():
-        field = old.rpartition(".")[2]
-        if f'"{field}"' in said or any(x.startswith(f"--config.{old}") for x in argv):
-            return f"config.{old} is config.{new} now ({said})"
+        in_a_file = f'Key "{old.rpartition(".")[2]}" does not exist' in said
+        if in_a_file or any(x.startswith(f"--config.{old}") for x in argv):
+            return f"config.{old} is config.{new} now"
     return said
 
 

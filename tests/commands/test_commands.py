@@ -187,6 +187,12 @@ def test_a_device_without_memory_is_told_in_a_sentence(capfd, monkeypatch):
 
 BAD = [
     ("train", ["--workdir=x", "--config=configs/mp20.py", "--config.batch_sizes=3"], "batch_size"),
+    # A name near one that moved is not taken for it.
+    (
+        "train",
+        ["--workdir=x", "--config.sampling.corrector_gama=1"],
+        'Did you mean "corrector_gamma" instead of "corrector_gama"?',
+    ),
     ("train", ["--workdir=x", "--config=configs/mp20.py:huge"], "allowed: published, diffcsp"),
     ("train", ["--workdir=x", "--config.batch_size=0", "--config.loss.types=-1"], "loss.types"),
     ("train", ["--workdir=x", "--config.data.path=/no/such"], "/no/such"),
