@@ -83,7 +83,7 @@ class _TerminalBar(Bar):
     def __init__(self, description: str, total: float, unit: str, done: float):
         from tqdm import tqdm
 
-        self._begun = False
+        self._begun, self._done = False, done
         self._bar: Any = tqdm(
             desc=description,
             total=total,
@@ -101,11 +101,14 @@ class _TerminalBar(Bar):
             self._bar.initial = self._bar.n = done
             self._bar.unpause()
             self._bar.refresh()
+        self._done = done
         self._bar.update(done - self._bar.n)
 
     def advance(self, amount: float = 1) -> None:
         self._begun = True
-        self._bar.update(amount)
+        self._done += amount
+        # Shares of a whole add up to a little more or less than it.
+        self._bar.update(round(self._done, 1) - self._bar.n)
 
     def close(self) -> None:
         self._bar.close()

@@ -53,3 +53,11 @@ def test_the_rate_counts_from_the_first_call(monkeypatch):
     bar.close()
     assert (shown["n"] - shown["initial"], shown["n"]) == (10, 60)
     assert shown["elapsed"] < 100
+
+
+def test_shares_add_up_to_the_whole(recwarn, capfd):
+    with TerminalProgress().bar("sampling", 16, "samples") as bar:
+        for _ in range(60):
+            bar.advance(16 / 60)
+    assert "16.0/16 " in capfd.readouterr().err
+    assert not recwarn
