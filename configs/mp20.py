@@ -30,6 +30,7 @@ Variants, behind a colon and separated by commas:
 from ml_collections import ConfigDict
 
 from miad_jax.config import apply_variant, default_config, diffcsp
+from miad_jax.sampling.quality import settings_of
 
 PUBLISHED_EPOCHS_OF_THE_BASELINE = 1000
 
@@ -69,6 +70,7 @@ def get_config(variant: str = "") -> ConfigDict:
 
 def published(config: ConfigDict) -> None:
     """The published hyperparameters."""
+    config.sampling.update(settings_of("published", config.diffusion.num_steps))
     config.sampling.last_step = "hold"
     config.loss.types = 1.0
     config.loss.cross_entropy = 0.0

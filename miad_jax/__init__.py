@@ -36,7 +36,10 @@ if TYPE_CHECKING:
     from miad_jax.sampling.control import Control
     from miad_jax.sampling.devices import cores_as_devices
     from miad_jax.sampling.sample import draw_num_atoms, reverse_step, sample
-    from miad_jax.sampling.solvers import PredictorCorrector, make_solver
+    from miad_jax.sampling.solvers import make_solver
+    from miad_jax.sampling.solvers.ancestral import Ancestral
+    from miad_jax.sampling.solvers.heun import Heun
+    from miad_jax.sampling.solvers.predictor_corrector import PredictorCorrector
 
 _MODULES = {
     "build": ("control_from", "solver_from"),
@@ -55,16 +58,21 @@ _MODULES = {
     "sampling.control": ("Control",),
     "sampling.devices": ("cores_as_devices",),
     "sampling.sample": ("draw_num_atoms", "reverse_step", "sample"),
-    "sampling.solvers": ("PredictorCorrector", "make_solver"),
+    "sampling.solvers": ("make_solver",),
+    "sampling.solvers.ancestral": ("Ancestral",),
+    "sampling.solvers.heun": ("Heun",),
+    "sampling.solvers.predictor_corrector": ("PredictorCorrector",),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
+    "Ancestral",
     "CSPNet",
     "Condition",
     "Control",
     "Crystal",
     "Diffusion",
+    "Heun",
     "LossTerms",
     "LossWeights",
     "Prediction",

@@ -61,7 +61,10 @@ def control_from(config: ConfigDict) -> Control:
         1.0
     """
     fields = config.sampling
-    return Control(fields.type_temperature, fields.coords_score, fields.guidance)
+    bounds = tuple(fields.cell_bounds_angstrom)
+    return Control(
+        fields.type_temperature, fields.coords_score, fields.guidance, bounds if bounds else None
+    )
 
 
 def loss_weights_from(config: ConfigDict) -> LossWeights:

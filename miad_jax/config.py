@@ -17,7 +17,8 @@ from ml_collections import ConfigDict, config_dict
 from miad_jax.mirage import Placement
 from miad_jax.network import NETWORKS
 from miad_jax.sampling.control import CoordsScore
-from miad_jax.sampling.solvers import SOLVERS, LastStep
+from miad_jax.sampling.quality import settings_of
+from miad_jax.sampling.solvers import SOLVERS, Corrector, LastStep
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 SCHEDULES = ("constant", "cosine", "plateau")
@@ -50,13 +51,20 @@ def default_config() -> ConfigDict:
     config.diffusion.num_steps = 1000
 
     config.sampling = ConfigDict()  # how samples are drawn of it; training does not read it
-    config.sampling.solver = "predictor_corrector"
-    config.sampling.steps = config_dict.placeholder(int)  # fewer than trained; None: all
+    config.sampling.solver = "ancestral"
+    config.sampling.steps = config_dict.placeholder(int)  # None: all from first_time on
+    config.sampling.first_time = config_dict.placeholder(int)  # None: see Visits
+    config.sampling.visit = ()  # the times themselves, instead of both
     config.sampling.corrector_gamma = 1e-5  # γ, the published step_lr
+    config.sampling.corrector = "langevin"  # or "renewal": see PredictorCorrector
+    config.sampling.churn = 0.0  # see Ancestral
+    config.sampling.coords_ahead = 0.0  # see Ancestral
     config.sampling.last_step = "denoise"  # or "hold": see PredictorCorrector
     config.sampling.type_temperature = 1.0  # divides the types' logits
     config.sampling.coords_score = "conditional"  # or "marginal": see Control
     config.sampling.guidance = 1.0  # weight of properties that are asked
+    config.sampling.cell_bounds_angstrom = (2.0, 50.0)  # of the predicted cell; (): none
+    config.sampling.update(settings_of("standard", 1000))
 
     config.network = ConfigDict()
     config.network.name = "cspnet"
@@ -133,12 +141,18 @@ def load_config(saved: Mapping[str, Any]) -> ConfigDict:
 
 
 def upgraded(saved: Mapping[str, Any]) -> dict[str, Any]:
-    """A saved configuration with the fields of version 0.1 where they are now."""
+    """A saved configuration with the fields of version 0.1 where they are now.
+
+    What version 0.1 saved is sampled as version 0.1 did.
+    """
     flat = flatten_dict(dict(saved), sep=".")
     for old, new in MOVED.items():
         if old in flat:
             value = flat.pop(old)
             flat[new] = LAST_STEPS.get(value, value) if new == "sampling.last_step" else value
+    if "sampling.first_time" not in flat:
+        published = settings_of("published", flat.get("diffusion.num_steps", 1000))
+        flat = {f"sampling.{name}": value for name, value in published.items()} | flat
     return unflatten_dict(flat, sep=".")
 
 
@@ -180,13 +194,24 @@ def validate(config: ConfigDict, *, num_devices: int | None = None) -> ConfigDic
         check(field, "a number above 0", lambda value: value > 0)
     for field in (
         "loss.lattice loss.coords loss.types loss.cross_entropy optimizer.warmup_steps "
-        "sampling.corrector_gamma sampling.guidance"
+        "sampling.corrector_gamma sampling.guidance sampling.churn sampling.coords_ahead"
     ).split():
         check(field, "0 or more", lambda value: value >= 0)
     check(
         "sampling.steps",
         f"at most config.diffusion.num_steps, {config.diffusion.num_steps}",
         lambda value: value is None or value <= config.diffusion.num_steps,
+    )
+    last_time = config.diffusion.num_steps - 1
+    check(
+        "sampling.first_time",
+        f"a time of the diffusion, 0 to {last_time}, or None",
+        lambda value: value is None or 0 <= value <= last_time,
+    )
+    check(
+        "sampling.cell_bounds_angstrom",
+        "a smallest and a larger length, both above 0, or ()",
+        lambda value: len(value) == 0 or (len(value) == 2 and 0 < value[0] < value[1]),
     )
     check("seed", "a whole number from 0 to 4294967295", lambda value: 0 <= value < 2**32)
     if config.optimizer.schedule != "constant":
@@ -201,6 +226,7 @@ def validate(config: ConfigDict, *, num_devices: int | None = None) -> ConfigDic
     choose("infusion.placement", get_args(Placement))
     choose("sampling.solver", tuple(SOLVERS))
     choose("sampling.last_step", get_args(LastStep))
+    choose("sampling.corrector", get_args(Corrector))
     choose("sampling.coords_score", get_args(CoordsScore))
     choose("network.name", tuple(NETWORKS))
     infusion = config.infusion

@@ -1,8 +1,10 @@
 import importlib.util
 import json
 from pathlib import Path
+from typing import get_args
 
 import jax
+import numpy as np
 import pytest
 
 from miad_jax import config as config_fields
@@ -14,7 +16,9 @@ from miad_jax.build import (
     solver_from,
 )
 from miad_jax.config import MOVED, default_config, load_config, upgraded, validate
-from miad_jax.sampling import Control, PredictorCorrector
+from miad_jax.diffusion import make_diffusion
+from miad_jax.sampling import Control, PredictorCorrector, make_solver
+from miad_jax.sampling.quality import Quality, settings_of, why_too_few
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 # N_m, batch, epochs, γ, schedule: what is published of each data set.
@@ -130,25 +134,65 @@ def test_what_a_config_makes():
         network__hidden_dim=24,
         network__dtype="bfloat16",
         diffusion__num_steps=12,
+        sampling__solver="predictor_corrector",
         sampling__steps=5,
+        sampling__first_time=11,
         sampling__corrector_gamma=3e-5,
         sampling__last_step="hold",
         sampling__type_temperature=0.9,
         sampling__coords_score="marginal",
         sampling__guidance=2.0,
+        sampling__cell_bounds_angstrom=(3.0, 30.0),
         loss__types=0.5,
     )
     net = network_from(config)
     assert (net.hidden_dim, net.num_steps, net.dtype) == (24, 12, jax.numpy.bfloat16)
     diffusion = diffusion_from(config)
     assert diffusion.num_steps == 12
-    assert solver_from(config) == PredictorCorrector(5, 3e-5, "hold")
-    assert solver_from(config).times(12).tolist() == [11, 8, 6, 3, 0]
-    assert control_from(config) == Control(0.9, "marginal", 2.0)
+    assert solver_from(config) == PredictorCorrector(5, 3e-5, "hold", first_time=11)
+    assert solver_from(config).times(diffusion).tolist() == [11, 8, 6, 3, 0]
+    assert control_from(config) == Control(0.9, "marginal", 2.0, (3.0, 30.0))
     assert loss_weights_from(config).types == 0.5
-    # The defaults are the published sampler, which takes every step.
-    assert solver_from(default_config()) == PredictorCorrector()
-    assert control_from(default_config()) == Control()
+    assert control_from(changed(sampling__cell_bounds_angstrom=())).cell_bounds_angstrom is None
+
+
+def test_the_default_is_the_standard_quality():
+    config = default_config()
+    solver = solver_from(config)
+    assert type(solver).evaluations * len(solver.times(diffusion_from(config))) == 200
+    assert control_from(config) == Control()
+    before = config.to_dict()
+    config.sampling.update(settings_of("standard", 1000))
+    assert config.to_dict() == before
+
+
+@pytest.mark.parametrize("quality", get_args(Quality))
+@pytest.mark.parametrize("num_steps", [7, 1000])
+def test_every_quality_is_a_configuration(quality, num_steps):
+    config = changed(diffusion__num_steps=num_steps)
+    config.sampling.update(settings_of(quality, num_steps))
+    validate(config, num_devices=1)
+    diffusion = diffusion_from(config)
+    times = solver_from(config).times(diffusion)
+    said = why_too_few(solver_from(config), control_from(config), diffusion)
+    if num_steps == 1000:
+        assert said == ""
+    if quality == "published":
+        np.testing.assert_array_equal(times, np.arange(num_steps)[::-1])
+        assert control_from(config).cell_bounds_angstrom is None
+
+
+def test_what_too_few_steps_do_is_said():
+    diffusion = make_diffusion(1000)
+    few = why_too_few(make_solver("ancestral", steps=49), Control(), diffusion)
+    assert "49 steps ask the network 49 times, which is few" in few
+    assert not why_too_few(make_solver("heun", steps=25), Control(), diffusion)
+    unbounded = Control(cell_bounds_angstrom=None)
+    large = make_solver("predictor_corrector", steps=100, first_time=999)
+    said = why_too_few(large, unbounded, diffusion)
+    assert "from time 999 to 989, enlarges an error of the lattice 1000 times" in said
+    assert not why_too_few(large, Control(), diffusion)
+    assert not why_too_few(make_solver("predictor_corrector", steps=50), unbounded, diffusion)
 
 
 def test_a_field_that_the_network_has_not_is_said():
@@ -219,6 +263,14 @@ def test_unknown_nested_field_is_refused_with_the_nearest():
         ("seed", 2**32, "a whole number from 0 to 4294967295"),
         ("sampling.steps", 0, "a whole number from 1 on, or None"),
         ("sampling.steps", 2000, "at most config.diffusion.num_steps, 1000"),
+        ("sampling.first_time", 1000, "a time of the diffusion, 0 to 999, or None"),
+        ("sampling.corrector", "none", "langevin, renewal"),
+        ("sampling.churn", -1.0, "0 or more"),
+        (
+            "sampling.cell_bounds_angstrom",
+            (5.0, 2.0),
+            "a smallest and a larger length, both above 0, or ()",
+        ),
         ("network.time_dim", 7, "an even number from 4 on"),
         ("network.time_dim", 2, "an even number from 4 on"),
         ("optimizer.ema_decay", 1.0, "0 up to, not including, 1"),
@@ -226,7 +278,7 @@ def test_unknown_nested_field_is_refused_with_the_nearest():
         ("optimizer.plateau_factor", 1.0, "between 0 and 1"),
         ("infusion.placement", "corner", "uniform, center"),
         ("sampling.last_step", "dirty", "denoise, hold"),
-        ("sampling.solver", "euler", "predictor_corrector"),
+        ("sampling.solver", "euler", "predictor_corrector, ancestral, heun"),
         ("sampling.guidance", -1.0, "0 or more"),
         ("sampling.coords_score", "joint", "marginal, conditional"),
         ("network.name", "gnn", "cspnet"),
@@ -306,6 +358,12 @@ def test_a_config_of_0_1_comes_back_with_its_fields_where_they_are_now():
         "type_temperature": 0.9,
         "coords_score": "marginal",
         "guidance": 1.0,
+        "first_time": 999,
+        "visit": (),
+        "corrector": "langevin",
+        "churn": 0.0,
+        "coords_ahead": 0.0,
+        "cell_bounds_angstrom": (),
     }
     assert (config.network.name, config.data.properties) == ("cspnet", ())
     assert set(MOVED) == {f"diffusion.{name}" for name in OF_0_1} - {"diffusion.num_steps"}

@@ -161,7 +161,7 @@ def sampling(case: Case, *, plain: bool = False) -> Program:
     else:
         denoise, chunk = jax.tree_util.Partial(case.net.denoise, params), case.chunk
     parts = make_diffusion(), denoise, PredictorCorrector(), Control()
-    steps = jnp.asarray(steps_of(parts[2], 1000)[500 : 500 + ROWS])
+    steps = jnp.asarray(steps_of(parts[2], parts[0])[500 : 500 + ROWS])
     first = slice(0, chunk)
     compiled, seconds = _compile(jax.jit(reverse), *parts, keys[first], crystal[first], None, steps)
 

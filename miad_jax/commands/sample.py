@@ -7,6 +7,7 @@ same command continues, and a larger --num adds samples.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, get_args
 
@@ -26,6 +27,7 @@ from miad_jax.parallel.progress import TerminalProgress
 from miad_jax.sampling import SOLVERS, Sampler, draw_num_atoms
 from miad_jax.sampling.control import CoordsScore
 from miad_jax.sampling.devices import cores_as_devices
+from miad_jax.sampling.quality import Quality, settings_of, why_too_few
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string(
@@ -45,11 +47,27 @@ flags.DEFINE_integer(
     upper_bound=2**32 - 1,
     flag_values=FLAGS,
 )
+flags.DEFINE_enum(
+    "quality",
+    None,
+    list(get_args(Quality)),
+    "How good and how fast: sets solver, steps and times; default: the model's",
+    flag_values=FLAGS,
+)
 flags.DEFINE_integer(
     "steps",
     None,
     "Steps, at most as many as trained; default: the model's",
     flag_values=FLAGS,
+)
+flags.DEFINE_integer(
+    "first_time",
+    None,
+    "The noisiest time, where sampling starts; default: the model's, or where ᾱ is 0.001",
+    flag_values=FLAGS,
+)
+flags.DEFINE_list(
+    "visit", None, "The times to visit, falling, instead of steps and first_time", flag_values=FLAGS
 )
 flags.DEFINE_enum("solver", None, list(SOLVERS), "How steps are made", flag_values=FLAGS)
 flags.DEFINE_enum(
@@ -70,6 +88,18 @@ flags.DEFINE_enum(
 )
 flags.DEFINE_float(
     "corrector_gamma", None, "Strength of the corrector; default: the model's", flag_values=FLAGS
+)
+flags.DEFINE_float(
+    "churn",
+    None,
+    "How far ancestral steps go back up, in lengths of a step; default: the model's",
+    flag_values=FLAGS,
+)
+flags.DEFINE_float(
+    "coords_ahead",
+    None,
+    "How far ancestral steps take the coordinates ahead of their schedule; default: the model's",
+    flag_values=FLAGS,
 )
 flags.DEFINE_float(
     "type_temperature",
@@ -96,14 +126,17 @@ def main(argv: Sequence[str]) -> int:
     config = validate(_with_flags(model.config), num_devices=1)
     infused = config.infusion.enabled
     size = config.infusion.num_atoms if infused else len(model.histogram) - 1
+    solver, control = solver_from(config), control_from(config)
     sampler = Sampler(
         model.diffusion,
         model.denoise,
         size,
-        solver=solver_from(config),
-        control=control_from(config),
+        solver=solver,
+        control=control,
         chunk_size=FLAGS.chunk_size,
     )
+    if warning := why_too_few(solver, control, model.diffusion):
+        print(f"warning: {warning}", file=sys.stderr)
     at_once = jax.local_device_count() * sampler.chunk_size
     batch_size = FLAGS.batch_size or -(-16 // at_once) * at_once
     directory = SampleDirectory.open(FLAGS.out, _run(model, config, sampler), upgrade=_upgraded)
@@ -140,15 +173,33 @@ def main(argv: Sequence[str]) -> int:
 def _with_flags(config: ConfigDict) -> ConfigDict:
     """The configuration of a model, with the fields of `sampling` that flags give."""
     config = config.copy_and_resolve_references()
-    given = {
-        name: FLAGS[name].value
-        for name in ("solver", "steps", "corrector_gamma", "type_temperature", "coords_score")
-    }
+    if FLAGS.quality is not None:
+        config.sampling.update(settings_of(FLAGS.quality, config.diffusion.num_steps))
+    given = {name: FLAGS[name].value for name in _OF_SAMPLING}
     given["last_step"] = LAST_STEPS.get(FLAGS.ending)
+    if FLAGS.visit is not None:
+        given |= {"visit": _times(FLAGS.visit)}
+        config.sampling.steps = config.sampling.first_time = None
     for name, value in given.items():
         if value is not None:
             config.sampling[name] = value
     return config
+
+
+_OF_SAMPLING = (
+    *("solver", "steps", "first_time", "corrector_gamma", "churn", "coords_ahead"),
+    *("type_temperature", "coords_score"),
+)
+"""Flags that are fields of `config.sampling` of the same name."""
+
+
+def _times(listed: Sequence[str]) -> tuple[int, ...]:
+    try:
+        return tuple(int(time) for time in listed)
+    except ValueError as error:
+        raise ValueError(
+            f"--visit is {','.join(listed)}; allowed: whole numbers, as in 975,500,20"
+        ) from error
 
 
 def _run(model: TrainedModel, config: ConfigDict, sampler: Sampler) -> dict[str, Any]:

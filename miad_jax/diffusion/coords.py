@@ -106,6 +106,18 @@ class WrappedNormal:
         """
         return wrap(x_0 + self.sigma[t][..., None] * noise)
 
+    def renoise(self, x_s: Coords, s: Times, t: Times, noise: Coords) -> Coords:
+        """F_t = (F_s + √(σ_t² − σ_s²) ε) mod 1: from any time to a later one.
+
+        Example:
+            >>> process, t = WrappedNormal.make(1000), jnp.array([999])
+            >>> process.renoise(jnp.full((1, 3), 0.75), t, t, jnp.ones((1, 3))).tolist()
+            [[0.75, 0.75, 0.75]]
+        """
+        sigma, sigma_s = self.sigma[t], self.sigma[s]
+        spread = jnp.sqrt((sigma - sigma_s) * (sigma + sigma_s))
+        return wrap(x_s + spread[..., None] * noise)
+
     def target(self, t: Times, noise: Coords) -> Coords:
         """What the network has to predict: s(σ_t ε, σ_t)/√λ_t; 0 where t is clean.
 
@@ -151,6 +163,19 @@ class WrappedNormal:
             [[0.5, 0.5, 0.5]]
         """
         return wrap(x_t + jnp.square(self.sigma[t])[..., None] * self.score(said, t))
+
+    def predicting(self, x_0: Coords, x_t: Coords, t: Times) -> Coords:
+        """The prediction of which `clean` makes F̂_0: it moves by the shortest way; t ≥ 0.
+
+        Example:
+            >>> process, t = WrappedNormal.make(1000), jnp.array([0])
+            >>> process.predicting(jnp.zeros((1, 3)), jnp.full((1, 3), 0.995), t).round(3).tolist()
+            [[-1.0, -1.0, -1.0]]
+        """
+        way = x_0 - x_t
+        way = way - jnp.round(way)
+        scale = jnp.square(self.sigma[t]) * jnp.sqrt(self.score_sq_mean[t])
+        return -way / scale[..., None]
 
     def step(self, said: Coords, x_t: Coords, t: Times, s: Times, noise: Coords) -> Coords:
         """Ancestral step, with g = σ_t² − σ_s²: F_s = (F_t − g √λ_t p + √(σ_s² g/σ_t²) z) mod 1.

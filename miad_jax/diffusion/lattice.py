@@ -77,6 +77,20 @@ class LatticeDDPM:
         signal, spread = jnp.sqrt(self.alpha_bar), jnp.sqrt(self.one_minus_alpha_bar)
         return _each(signal[t]) * x_0 + _each(spread[t]) * noise
 
+    def renoise(
+        self, x_s: Lattice, s: Int[Array, "*#batch"], t: Int[Array, "*#batch"], noise: Lattice
+    ) -> Lattice:
+        """L_t = √α L_s + √(1−α) ε with α = ᾱ_t/ᾱ_s: from any time to a later one.
+
+        Example:
+            >>> process, t = LatticeDDPM.make(1000), jnp.int32(999)
+            >>> process.renoise(4.0 * jnp.eye(3), t, t, jnp.ones((3, 3)))[0].tolist()
+            [4.0, 0.0, 0.0]
+        """
+        log_alpha = self.log_alpha_bar.difference(t, s)
+        spread = jnp.sqrt(-jnp.expm1(log_alpha))
+        return _each(jnp.exp(0.5 * log_alpha)) * x_s + _each(spread) * noise
+
     def loss(
         self,
         said: Lattice,
@@ -106,6 +120,18 @@ class LatticeDDPM:
         """
         signal, spread = jnp.sqrt(self.alpha_bar[t]), jnp.sqrt(self.one_minus_alpha_bar[t])
         return (x_t - _each(spread) * said) / _each(signal)
+
+    def predicting(self, x_0: Lattice, x_t: Lattice, t: Int[Array, "*#batch"]) -> Lattice:
+        """ε̂ = (L_t − √ᾱ_t L̂_0)/√(1−ᾱ_t), the prediction of which `clean` makes L̂_0; t ≥ 0.
+
+        Example:
+            >>> process, t, eps = LatticeDDPM.make(1000), jnp.int32(500), jnp.ones((3, 3))
+            >>> noised = process.add_noise(4.0 * jnp.eye(3), t, eps)
+            >>> process.predicting(4.0 * jnp.eye(3), noised, t).round(3)[0].tolist()
+            [1.0, 1.0, 1.0]
+        """
+        signal, spread = jnp.sqrt(self.alpha_bar[t]), jnp.sqrt(self.one_minus_alpha_bar[t])
+        return (x_t - _each(signal) * x_0) / _each(spread)
 
     def step(
         self,

@@ -35,6 +35,11 @@ class Process(Protocol):
     def add_noise(self, x_0: Array, t: Int[Array, "*#times"], noise: Any) -> Array:
         """The field at time t, from given noise; at t = −1 it is x_0."""
 
+    def renoise(
+        self, x_s: Array, s: Int[Array, "*#times"], t: Int[Array, "*#times"], noise: Any
+    ) -> Array:
+        """The field at time t from that at any earlier time s, from noise as of `add_noise`."""
+
     def loss(
         self, said: Array, x_0: Array, x_t: Array, t: Int[Array, "*#times"], noise: Any
     ) -> Float[Array, "*parts"]:

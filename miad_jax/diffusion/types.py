@@ -106,6 +106,18 @@ class UniformD3PM:
         """
         return jnp.where(noise.uniform < self.one_minus_keep[t], noise.redrawn, x_0)
 
+    def renoise(self, x_s: Types, s: Times, t: Times, noise: TypesNoise) -> Types:
+        """Redraw types with the probability 1 − a_t/a_s: from any time to a later one.
+
+        Example:
+            >>> process, s, t = UniformD3PM.make(1000), jnp.array([0, 0]), jnp.array([500, 500])
+            >>> noise = TypesNoise(jnp.array([0.0, 0.99]), jnp.array([26, 26]))
+            >>> process.renoise(jnp.array([8, 8]), s, t, noise).tolist()
+            [26, 8]
+        """
+        redrawn = -jnp.expm1(self.log_keep.difference(t, s))
+        return jnp.where(noise.uniform < redrawn, noise.redrawn, x_s)
+
     def posterior(
         self, types_t: Types, probs_0: Float[Array, "*batch atoms types"], t: Times, s: Times
     ) -> Float[Array, "*batch atoms types"]:

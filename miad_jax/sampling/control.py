@@ -1,21 +1,22 @@
 """Control: what is done to a prediction between the network and the solver's step.
 
 The one place where a wish acts on a sample. In order: guidance, the elements that are allowed, the
-temperature of the types, the score of atoms that may be mirage.
+temperature of the types, the score of atoms that may be mirage, the bounds of the cell.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from miad_jax.condition import Condition, Time, each_part
 from miad_jax.crystal import MIRAGE, Crystal, Prediction
 from miad_jax.diffusion.joint import Denoise, Diffusion, predict
+from miad_jax.diffusion.lattice import LatticeDDPM
 
 CoordsScore = Literal["marginal", "conditional"]
 _LEAST = -1e9
@@ -39,15 +40,19 @@ class Control:
         coords_score: "conditional" or "marginal", as above.
         guidance: Weight w of properties that are asked: none + w (asked − none); 1 asks the network
             once.
+        cell_bounds_angstrom: Between which singular values the predicted clean cell is kept; what
+            lies between them stays bit for bit. At the noisiest times an error of the network is
+            divided by √ᾱ ≈ 0, and would make cells of any size. None for no bounds, as published.
 
     Example:
-        >>> miad_jax.Control(type_temperature=0.9)
-        Control(type_temperature=0.9, coords_score='conditional', guidance=1.0)
+        >>> miad_jax.Control(type_temperature=0.9).coords_score
+        'conditional'
     """
 
     type_temperature: float = 1.0
     coords_score: CoordsScore = field(default="conditional", metadata={"static": True})
     guidance: float = field(default=1.0, metadata={"static": True})
+    cell_bounds_angstrom: tuple[float, float] | None = (2.0, 50.0)
 
     def __post_init__(self) -> None:
         """Refuse a score that is none."""
@@ -89,9 +94,49 @@ class Control:
                 times = each_part(t).types
                 log_probs = diffusion.types.clean(logits, crystal.atom_types, times)
                 coords = coords * -jnp.expm1(log_probs[..., :1])
-            return replace(prediction, coords=coords, types=logits)
+            lattice = prediction.lattice
+            if self.cell_bounds_angstrom is not None:
+                lattice = bounded(
+                    diffusion.lattice,
+                    lattice,
+                    crystal.lattice,
+                    each_part(t).lattice,
+                    self.cell_bounds_angstrom,
+                )
+            return Prediction(lattice, coords, logits)
 
         return controlled
+
+
+def bounded(
+    process: LatticeDDPM,
+    said: Float[Array, "*batch 3 3"],
+    lattice_t: Float[Array, "*batch 3 3"],
+    t: Int[Array, "*#batch"],
+    bounds_angstrom: tuple[float, float],
+) -> Float[Array, "*batch 3 3"]:
+    """The prediction with a clean cell whose singular values lie between two bounds.
+
+    Args:
+        process: The process of the lattice.
+        said: What the network predicts for it.
+        lattice_t: The lattice at t.
+        t: Its time; where it is known, the prediction is what it was.
+        bounds_angstrom: The smallest and the largest singular value in Å.
+
+    Example:
+        >>> process, t, noise = LatticeDDPM.make(1000), jnp.int32(999), jnp.ones((3, 3))
+        >>> said = bounded(process, 0.99 * noise, noise, t, (2.0, 50.0))
+        >>> jnp.linalg.svd(process.clean(said, noise, t))[1].round().tolist()
+        [50.0, 2.0, 2.0]
+    """
+    smallest, largest = bounds_angstrom
+    clean = process.clean(said, lattice_t, t)
+    left, values, right = jnp.linalg.svd(clean)
+    allowed = jnp.clip(values, smallest, largest)
+    inside = ((allowed == values).all(-1) | (t < 0))[..., None, None]
+    kept = process.predicting((left * allowed[..., None, :]) @ right, lattice_t, jnp.maximum(t, 0))
+    return jnp.where(inside, said, kept)
 
 
 def allow(

@@ -210,9 +210,9 @@ def reverse(
     return crystal, num_real.T
 
 
-def steps_of(solver: Solver, num_steps: int) -> Int[np.ndarray, "steps 3"]:
+def steps_of(solver: Solver, diffusion: Diffusion) -> Int[np.ndarray, "steps 3"]:
     """From and to which time each step goes, and how many come after it."""
-    times = solver.times(num_steps)
+    times = solver.times(diffusion)
     left = np.arange(len(times))[::-1]
     return np.stack([times, np.append(times[1:], -1), left], -1).astype(np.int32)
 
@@ -251,8 +251,9 @@ class Sampler:
         is_partial = isinstance(denoise, jax.tree_util.Partial)
         denoise = denoise if is_partial else jax.tree_util.Partial(denoise)
         solver = solver or PredictorCorrector()
-        self._parts: tuple[Any, ...] = (diffusion, denoise, solver, control or Control())
-        steps = steps_of(solver, diffusion.num_steps)
+        parts = diffusion, denoise, solver.anywhere(), control or Control()
+        self._parts: tuple[Any, ...] = parts
+        steps = steps_of(solver, diffusion)
         self.num_steps = len(steps)
         starts = range(0, len(steps), steps_per_dispatch)
         self._dispatches = [steps[i : i + steps_per_dispatch] for i in starts]

@@ -11,7 +11,7 @@ from miad_jax.crystal import MIRAGE, NUM_TYPES, Crystal, Prediction, real_atom_m
 from miad_jax.diffusion import make_diffusion
 from miad_jax.diffusion.keys import sample_keys
 from miad_jax.sampling import Control, PredictorCorrector, Sampler
-from miad_jax.sampling.control import allow
+from miad_jax.sampling.control import allow, bounded
 from miad_jax.sampling.sample import sample
 from tests.sampling.known import CENTERS, PAIR_PROBS, exact_denoise_of_mirage
 
@@ -113,7 +113,7 @@ def test_a_temperature_below_one_trusts_the_likeliest_types(full):
         drawn = full.types.step(said.types, crystal.atom_types, t[None], t[None] - 1, uniform)
         return said, drawn
 
-    said, drawn = draw(Control(type_temperature=0.5))
+    said, drawn = draw(Control(type_temperature=0.5, cell_bounds_angstrom=None))
     squared = jax.nn.softmax(logits) ** 2
     t = jnp.array([999])
     expected = full.types.posterior(jnp.array([8]), (squared / squared.sum())[None], t, t - 1)[0]
@@ -176,7 +176,9 @@ def test_guidance_is_its_formula(full, crystals, weight):
         calls.append(arguments)
         return told(*arguments)
 
-    found = Control(guidance=weight).applied(full, counted, asked)(crystals, t)
+    found = Control(guidance=weight, cell_bounds_angstrom=None).applied(full, counted, asked)(
+        crystals, t
+    )
     with_ = told(crystals, t, asked)
     without = told(crystals, t, Condition(properties={"x": jnp.full(4, jnp.nan)}))
     expected = jax.tree.map(lambda a, b: b + weight * (a - b), with_, without)
@@ -203,6 +205,58 @@ def test_the_order_is_guidance_elements_temperature_score(full, crystals):
     np.testing.assert_array_equal(found.lattice, plain.lattice)
 
 
+@pytest.mark.parametrize("t", [0, 300, 999])
+def test_a_cell_within_its_bounds_stays_bit_for_bit(full, t):
+    rng = np.random.default_rng(5)
+    cells = jnp.asarray(4 * np.eye(3) + rng.normal(size=(64, 3, 3)), jnp.float32)
+    noise = jnp.asarray(rng.normal(size=(64, 3, 3)), jnp.float32)
+    time = jnp.full(64, t)
+    noised = full.lattice.add_noise(cells, time, noise)
+    said = full.lattice.predicting(cells, noised, time)
+    clean = np.asarray(full.lattice.clean(said, noised, time))
+    values = np.linalg.svd(clean)[1]
+    found = bounded(full.lattice, said, noised, time, (2.0, 6.0))
+    inside = ((values > 2.01) & (values < 5.99)).all(-1)
+    outside = ((values < 1.99) | (values > 6.01)).any(-1)
+    assert inside.sum() > 5
+    assert outside.sum() > 5
+    np.testing.assert_array_equal(found[inside], said[inside])
+    # The others are the nearest cell of those singular values, turned as they were.
+    left, values, right = np.linalg.svd(clean.astype(float))
+    nearest = (left * np.clip(values, 2, 6)[:, None]) @ right
+    kept = full.lattice.clean(found, noised, time)
+    np.testing.assert_allclose(
+        kept[outside], nearest[outside], rtol=1e-3, atol=5e-2 if t == 999 else 1e-4
+    )
+    # Known cells, and no bounds, leave the prediction as it is.
+    known = bounded(full.lattice, said, cells, jnp.full(64, -1), (2.0, 6.0))
+    np.testing.assert_array_equal(known, said)
+
+
+def test_bounds_mend_the_first_step(full):
+    """A network that is 1 % off at the noisiest time makes cells of any size without them."""
+    rng = np.random.default_rng(6)
+    noised = jnp.asarray(rng.normal(size=(64, 3, 3)), jnp.float32)
+    crystal = Crystal(
+        noised, jnp.zeros((64, 1, 3)), jnp.ones((64, 1), jnp.int32), jnp.ones((64, 1), bool)
+    )
+    error = jnp.asarray(0.01 * rng.normal(size=(64, 3, 3)), jnp.float32)
+
+    def denoise(crystal, time):
+        return Prediction(
+            crystal.lattice + error, jnp.zeros((64, 1, 3)), jnp.zeros((64, 1, NUM_TYPES))
+        )
+
+    t, s = jnp.full(64, 999), jnp.full(64, 979)
+    widths = []
+    for bounds in ((2.0, 50.0), None):
+        said = Control(cell_bounds_angstrom=bounds).applied(full, denoise, None)(crystal, t)
+        after = full.lattice.step(said.lattice, noised, t, s, jnp.zeros((64, 3, 3)))
+        widths.append(np.abs(after).max())
+    assert widths[0] < 3
+    assert widths[1] > 20
+
+
 def test_where_nothing_is_asked_the_network_is_given_no_condition(full, crystals):
     def two_arguments(crystal, time):
         return told(crystal, time)
@@ -210,7 +264,9 @@ def test_where_nothing_is_asked_the_network_is_given_no_condition(full, crystals
     t = jnp.full(4, 300)
     plain = two_arguments(crystals, t)
     for condition in (None, Condition(), Condition.of_elements(range(1, 100), 4)):
-        found = Control().applied(full, two_arguments, condition)(crystals, t)
+        found = Control(cell_bounds_angstrom=None).applied(full, two_arguments, condition)(
+            crystals, t
+        )
         np.testing.assert_array_equal(found.lattice, plain.lattice)
         np.testing.assert_array_equal(found.coords, plain.coords)
         np.testing.assert_allclose(

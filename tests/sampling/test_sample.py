@@ -120,21 +120,21 @@ def test_dispatches_make_no_difference_and_are_told(sampler, seven):
     assert shown == [1.75] * 4  # two rounds of two chunks, each in two dispatches
 
     # The number of real atoms after every step; the last is that of the result.
-    assert num_real.shape == (7, 4)
+    assert num_real.shape == (7, 3)
     np.testing.assert_array_equal(num_real[:, -1], real_atom_mask(crystals).sum(-1))
 
     # A batch that is not full is filled up, and the filling left out.
     crystals, num_real = sampler.draw(keys[:3], np.full(3, SIZE))
     assert_equal(crystals, seven[:3])
-    assert num_real.shape == (3, 4)
+    assert num_real.shape == (3, 3)
 
 
 def test_the_trajectory_counts_the_real_atoms_of_every_step(diffusion, denoise, seven):
     keys, solver = sample_keys(KEY, np.arange(8)), PredictorCorrector()
     crystal = jax.jit(start)(diffusion, keys, jnp.ones((8, SIZE), bool))
     run = jax.jit(reverse)
-    steps = steps_of(solver, 4)
-    assert steps.tolist() == [[3, 2, 3], [2, 1, 2], [1, 0, 1], [0, -1, 0]]
+    steps = steps_of(solver, diffusion)
+    assert steps.tolist() == [[2, 1, 2], [1, 0, 1], [0, -1, 0]]
     for one in steps:
         crystal, count = run(diffusion, denoise, solver, Control(), keys, crystal, None, one[None])
         np.testing.assert_array_equal(count[:, 0], real_atom_mask(crystal).sum(-1))

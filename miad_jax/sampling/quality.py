@@ -1,0 +1,85 @@
+"""How many steps, of which kind: ready settings, and what too few steps do.
+
+Measured on the weights that come with the package: experiments/few_steps/README.md.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+
+from miad_jax.diffusion.joint import Diffusion
+from miad_jax.sampling.control import Control
+from miad_jax.sampling.solvers import Solver
+
+Quality = Literal["draft", "standard", "best", "published"]
+
+_FAST: dict[str, Any] = {
+    "solver": "ancestral",
+    "first_time": None,
+    "visit": (),
+    "churn": 2.0,
+    "coords_ahead": 1.0,
+    "cell_bounds_angstrom": (2.0, 50.0),
+}
+_STEPS: dict[str, int] = {"draft": 50, "standard": 200, "best": 500}
+
+FEWEST_EVALUATIONS = 50
+"""Below it cells come out too small and hold too few elements."""
+
+LARGEST_FIRST_FACTOR = 101.0
+"""By how much the first step may enlarge an error of the lattice: 100 in the published sampler."""
+
+
+def settings_of(quality: Quality, num_steps: int) -> dict[str, Any]:
+    """Fields of `config.sampling` for a quality; those it leaves out are the data set's.
+
+    Args:
+        quality: "draft", "standard" or "best", or "published" for Algorithm 2 of MiAD with every
+            step and no bounds of the cell.
+        num_steps: T of the process.
+
+    Example:
+        >>> settings_of("standard", 1000)["solver"], settings_of("published", 1000)["first_time"]
+        ('ancestral', 999)
+    """
+    if quality == "published":
+        return {
+            "solver": "predictor_corrector",
+            "steps": None,
+            "first_time": num_steps - 1,
+            "visit": (),
+            "corrector": "langevin",
+            "churn": 0.0,
+            "coords_ahead": 0.0,
+            "cell_bounds_angstrom": (),
+        }
+    return _FAST | {"steps": min(_STEPS[quality], num_steps)}
+
+
+def why_too_few(solver: Solver, control: Control, diffusion: Diffusion) -> str:
+    """A sentence about steps that are too few for good crystals; empty if they are enough.
+
+    Args:
+        solver: With its times.
+        control: With or without bounds of the cell.
+        diffusion: The process.
+    """
+    times = solver.times(diffusion)
+    count = len(times) * solver.evaluations
+    if control.cell_bounds_angstrom is None and len(times) > 1:
+        log_alpha_bar = np.float64(diffusion.lattice.log_alpha_bar.high)
+        factor = np.exp((log_alpha_bar[times[1]] - log_alpha_bar[times[0]]) / 2)
+        if factor > LARGEST_FIRST_FACTOR:
+            return (
+                f"the first of {len(times)} steps, from time {times[0]} to {times[1]}, enlarges "
+                f"an error of the lattice {factor:.0f} times, and nothing bounds the cell: expect "
+                "cells of any size; bound it, or take more steps or a smaller first_time"
+            )
+    if count < FEWEST_EVALUATIONS:
+        return (
+            f"{len(times)} steps ask the network {count} times, which is few: expect cells with "
+            f"too few atoms and elements; from {FEWEST_EVALUATIONS} on crystals are good"
+        )
+    return ""
