@@ -233,6 +233,9 @@ def test_unknown_nested_field_is_refused_with_the_nearest():
         ("keep_checkpoints", 0, "a whole number from 1 on"),
         ("network.dtype", "float16", "float32, bfloat16"),
         ("optimizer.schedule", "linear", "constant, cosine, plateau"),
+        ("tasks.structure", -1.0, "0 or more"),
+        ("tasks.generate", float("nan"), "0 or more"),
+        ("data.property_dropout", 1.0, "0 up to, not including, 1"),
         ("batch_size", 255, "a multiple of the 2 devices"),
     ],
 )
@@ -240,6 +243,12 @@ def test_impossible_value_is_named_with_what_is_allowed(field, value, allowed):
     with pytest.raises(ValueError, match=r"^config\.") as error:
         validate(changed(**{field.replace(".", "__"): value}))
     assert str(error.value).splitlines()[0] == f"config.{field} is {value!r}; allowed: {allowed}"
+
+
+def test_a_crystal_must_be_used_for_something():
+    with pytest.raises(ValueError, match=r"config.tasks are all 0; allowed: at least one above 0"):
+        validate(changed(tasks__generate=0.0))
+    validate(changed(tasks__generate=0.0, tasks__complete=0.1))
 
 
 def test_all_impossible_values_are_named_at_once():
