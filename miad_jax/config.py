@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict, config_dict
 
+from miad_jax.diffusion.make import LATTICES
 from miad_jax.mirage import Placement
 from miad_jax.network import NETWORKS
 from miad_jax.sampling.control import CoordsScore
@@ -55,6 +56,7 @@ def default_config() -> ConfigDict:
 
     config.diffusion = ConfigDict()  # what is trained
     config.diffusion.num_steps = 1000
+    config.diffusion.lattice = "ddpm"  # or "log": six numbers, see LogLattice
 
     config.sampling = ConfigDict()  # how samples are drawn of it; training does not read it
     config.sampling.solver = "predictor_corrector"
@@ -209,6 +211,7 @@ def validate(config: ConfigDict, *, num_devices: int | None = None) -> ConfigDic
     if not any(weight > 0 for weight in config.tasks.values()):
         problems.append("config.tasks are all 0; allowed: at least one above 0")
     check("optimizer.plateau_factor", "between 0 and 1", lambda value: 0 < value < 1)
+    choose("diffusion.lattice", tuple(LATTICES))
     choose("infusion.placement", get_args(Placement))
     choose("sampling.solver", tuple(SOLVERS))
     choose("sampling.last_step", get_args(LastStep))

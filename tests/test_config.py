@@ -14,6 +14,8 @@ from miad_jax.build import (
     solver_from,
 )
 from miad_jax.config import MOVED, default_config, load_config, upgraded, validate
+from miad_jax.diffusion.lattice import LatticeDDPM
+from miad_jax.diffusion.log_lattice import LogLattice
 from miad_jax.sampling import Control, PredictorCorrector
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -93,7 +95,7 @@ def test_published_values(name):
     assert config.infusion.num_atoms == num_atoms
     assert config.batch_size == batch_size
     assert num_epochs is None or config.num_epochs == num_epochs
-    assert config.diffusion.to_dict() == {"num_steps": 1000}
+    assert config.diffusion.to_dict() == {"num_steps": 1000, "lattice": "ddpm"}
     assert config.sampling.corrector_gamma == gamma
     network = {"hidden_dim": 512, "num_layers": 6, "num_freqs": 128, "time_dim": 256}
     assert config.network.to_dict() == {"name": "cspnet", **network, "dtype": "float32"}
@@ -142,6 +144,9 @@ def test_what_a_config_makes():
     assert (net.hidden_dim, net.num_steps, net.dtype) == (24, 12, jax.numpy.bfloat16)
     diffusion = diffusion_from(config)
     assert diffusion.num_steps == 12
+    assert isinstance(diffusion.lattice, LatticeDDPM)
+    config.diffusion.lattice = "log"
+    assert isinstance(diffusion_from(config).lattice, LogLattice)
     assert solver_from(config) == PredictorCorrector(5, 3e-5, "hold")
     assert solver_from(config).times(12).tolist() == [11, 8, 6, 3, 0]
     assert control_from(config) == Control(0.9, "marginal", 2.0)
@@ -225,6 +230,7 @@ def test_unknown_nested_field_is_refused_with_the_nearest():
         ("optimizer.ema_decay", -0.1, "0 up to, not including, 1"),
         ("optimizer.plateau_factor", 1.0, "between 0 and 1"),
         ("infusion.placement", "corner", "uniform, center"),
+        ("diffusion.lattice", "cubic", "ddpm, log"),
         ("sampling.last_step", "dirty", "denoise, hold"),
         ("sampling.solver", "euler", "predictor_corrector"),
         ("sampling.guidance", -1.0, "0 or more"),
@@ -306,7 +312,7 @@ def saved_by_0_1(**fields):
 
 def test_a_config_of_0_1_comes_back_with_its_fields_where_they_are_now():
     config = load_config(saved_by_0_1())
-    assert config.diffusion.to_dict() == {"num_steps": 1000}
+    assert config.diffusion.to_dict() == {"num_steps": 1000, "lattice": "ddpm"}
     assert config.sampling.to_dict() == {
         "solver": "predictor_corrector",
         "steps": 250,
