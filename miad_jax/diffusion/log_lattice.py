@@ -49,8 +49,9 @@ def log_of(lattice: Lattice) -> Numbers:
     digits that the eigenvalues, their squares, would lose.
 
     Example:
-        >>> log_of(jnp.eye(3) * jnp.e).round(3).tolist()
-        [0.0, 0.0, 0.0, 0.0, 0.0, 1.732]
+        >>> k = jnp.array([0.5, 0.25, 0.25, 0.5, 0.25, 3.0])
+        >>> bool(jnp.allclose(log_of(exp_of(k)), k, atol=1e-5))
+        True
     """
     gram = _product("...ij,...kj->...ik", lattice, lattice)
     _, axes = jnp.linalg.eigh(gram)
@@ -62,8 +63,8 @@ def exp_of(k: Numbers) -> Lattice:
     """exp(Σ k_i B_i), symmetric and positive definite.
 
     Example:
-        >>> exp_of(jnp.array([0.0, 0.0, 0.0, 0.0, 0.0, 3.0**0.5]))[0].round(3).tolist()
-        [2.718, 0.0, 0.0]
+        >>> exp_of(3**0.5 * jnp.log(4) * jnp.eye(6)[5])[0].round(3).tolist()
+        [4.0, 0.0, 0.0]
     """
     values, axes = jnp.linalg.eigh(_product("...k,kij->...ij", k, BASIS))
     return _of_eigen(jnp.exp(values), axes)
@@ -128,11 +129,21 @@ class LogLattice:
         return self.alpha_bar.shape[0] - 1
 
     def to_z(self, lattice: Lattice) -> Numbers:
-        """The z = (k − μ)/σ of a cell in Å, in any orientation."""
+        """The z = (k − μ)/σ of a cell in Å, in any orientation.
+
+        Example:
+            >>> LogLattice.make(10).to_z(4.0 * jnp.eye(3)).shape
+            (6,)
+        """
         return (log_of(lattice) - self.mean) / self.std
 
     def from_z(self, z: Numbers) -> Lattice:
-        """The cell of z, in Å, symmetric."""
+        """The cell of z, in Å, symmetric.
+
+        Example:
+            >>> LogLattice.make(10, mean=(0.0,) * 6).from_z(jnp.zeros(6))[0].round(3).tolist()
+            [1.0, 0.0, 0.0]
+        """
         return exp_of(self.mean + self.std * z)
 
     def prior(self, key: PRNGKeyArray, size: int) -> Float[Array, "3 3"]:
