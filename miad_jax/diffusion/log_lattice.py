@@ -39,7 +39,7 @@ STD = (0.23, 0.19, 0.22, 0.16, 0.33, 0.37)
 """μ and σ of k over the training crystals of MP-20, whose cells are Niggli-reduced."""
 
 FARTHEST = 10.0
-"""No crystal of MP-20 has |z_i| beyond it: a prediction of more is cut to this."""
+"""No training or validation crystal of MP-20 has |z_i| beyond; predictions are cut to it."""
 
 
 def log_of(lattice: Lattice) -> Numbers:
