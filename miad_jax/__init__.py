@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from miad_jax.crystal import Crystal, Prediction, real_atom_mask
     from miad_jax.data.load import load_dataset
     from miad_jax.data.structures import from_atoms, from_structures, to_atoms, to_structures
-    from miad_jax.diffusion.joint import Diffusion, add_noise, make_diffusion
+    from miad_jax.diffusion.joint import Diffusion, add_noise
     from miad_jax.diffusion.losses import LossTerms, LossWeights, loss
+    from miad_jax.diffusion.make import make_diffusion
     from miad_jax.evaluation.pipeline import evaluate
     from miad_jax.mirage import infuse, reduce
     from miad_jax.model import load_model, load_pretrained, save_pretrained
@@ -48,8 +49,9 @@ _MODULES = {
     "crystal": ("Crystal", "Prediction", "real_atom_mask"),
     "data.load": ("load_dataset",),
     "data.structures": ("from_atoms", "from_structures", "to_atoms", "to_structures"),
-    "diffusion.joint": ("Diffusion", "add_noise", "make_diffusion"),
+    "diffusion.joint": ("Diffusion", "add_noise"),
     "diffusion.losses": ("LossTerms", "LossWeights", "loss"),
+    "diffusion.make": ("make_diffusion",),
     "evaluation.pipeline": ("evaluate",),
     "mirage": ("infuse", "reduce"),
     "model": ("load_model", "load_pretrained", "save_pretrained"),

@@ -8,8 +8,9 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from miad_jax.config import DTYPES
-from miad_jax.diffusion.joint import Diffusion, make_diffusion
+from miad_jax.diffusion.joint import Diffusion
 from miad_jax.diffusion.losses import LossWeights
+from miad_jax.diffusion.make import make_diffusion
 from miad_jax.network import Network, network_class
 from miad_jax.sampling import Control, Solver, make_solver
 
@@ -37,7 +38,7 @@ def _network(name: str, **fields: Any) -> Network:
 
 def diffusion_from(config: ConfigDict) -> Diffusion:
     """The process that a configuration describes."""
-    return make_diffusion(config.diffusion.num_steps)
+    return make_diffusion(config.diffusion.num_steps, lattice=config.diffusion.lattice)
 
 
 def solver_from(config: ConfigDict) -> Solver:

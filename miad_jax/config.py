@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict, config_dict
 
+from miad_jax.diffusion.make import LATTICES
 from miad_jax.mirage import Placement
 from miad_jax.network import NETWORKS
 from miad_jax.sampling.control import CoordsScore
@@ -40,6 +41,7 @@ def default_config() -> ConfigDict:
     config.data.path = "prototypes"  # a known data set, or a folder with train.csv and val.csv
     config.data.max_num_atoms = config_dict.placeholder(int)  # leave larger crystals out
     config.data.properties = ()  # numeric columns that the network is told
+    config.data.property_dropout = 0.2  # share of crystals for which each is left out in training
 
     config.infusion = ConfigDict()
     config.infusion.enabled = True  # False is the baseline, DiffCSP
@@ -47,8 +49,15 @@ def default_config() -> ConfigDict:
     config.infusion.placement = "uniform"  # or "center" (Table 5)
     config.infusion.mask_mirage = True  # no coordinate loss on mirage atoms
 
+    config.tasks = ConfigDict()  # weights of what a training crystal is used for; see Tasks
+    config.tasks.generate = 1.0  # all of it from nothing
+    config.tasks.structure = 0.0  # its structure, of its formula
+    config.tasks.complete = 0.0  # the rest, of some atoms and half of the time the cell
+    config.tasks.cell = 0.0  # its atoms, of the cell
+
     config.diffusion = ConfigDict()  # what is trained
     config.diffusion.num_steps = 1000
+    config.diffusion.lattice = "ddpm"  # or "log": six numbers, see LogLattice
 
     config.sampling = ConfigDict()  # how samples are drawn of it; training does not read it
     config.sampling.solver = "ancestral"
@@ -194,7 +203,8 @@ def validate(config: ConfigDict, *, num_devices: int | None = None) -> ConfigDic
         check(field, "a number above 0", lambda value: value > 0)
     for field in (
         "loss.lattice loss.coords loss.types loss.cross_entropy optimizer.warmup_steps "
-        "sampling.corrector_gamma sampling.guidance sampling.churn sampling.coords_ahead"
+        "sampling.corrector_gamma sampling.guidance sampling.churn sampling.coords_ahead "
+        "tasks.generate tasks.structure tasks.complete tasks.cell"
     ).split():
         check(field, "0 or more", lambda value: value >= 0)
     check(
@@ -222,7 +232,11 @@ def validate(config: ConfigDict, *, num_devices: int | None = None) -> ConfigDic
         )
     check("network.time_dim", "an even number from 4 on", lambda v: v >= 4 and v % 2 == 0)
     check("optimizer.ema_decay", "0 up to, not including, 1", lambda value: 0 <= value < 1)
+    check("data.property_dropout", "0 up to, not including, 1", lambda value: 0 <= value < 1)
+    if not any(weight > 0 for weight in config.tasks.values()):
+        problems.append("config.tasks are all 0; allowed: at least one above 0")
     check("optimizer.plateau_factor", "between 0 and 1", lambda value: 0 < value < 1)
+    choose("diffusion.lattice", tuple(LATTICES))
     choose("infusion.placement", get_args(Placement))
     choose("sampling.solver", tuple(SOLVERS))
     choose("sampling.last_step", get_args(LastStep))

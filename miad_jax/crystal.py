@@ -86,7 +86,8 @@ class Prediction:
     """What a denoiser says of a noised crystal.
 
     Attributes:
-        lattice: ε̂, the noise in the lattice.
+        lattice: ε̂, the noise in the lattice, or what else its process asks for: a matrix times the
+            noised lattice.
         coords: The negative score of the coordinates over √λ_t.
         types: Logits of the clean atom types.
 

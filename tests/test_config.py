@@ -17,6 +17,8 @@ from miad_jax.build import (
 )
 from miad_jax.config import MOVED, default_config, load_config, upgraded, validate
 from miad_jax.diffusion import make_diffusion
+from miad_jax.diffusion.lattice import LatticeDDPM
+from miad_jax.diffusion.log_lattice import LogLattice
 from miad_jax.sampling import Control, PredictorCorrector, make_solver
 from miad_jax.sampling.quality import Quality, settings_of, why_too_few
 
@@ -97,7 +99,7 @@ def test_published_values(name):
     assert config.infusion.num_atoms == num_atoms
     assert config.batch_size == batch_size
     assert num_epochs is None or config.num_epochs == num_epochs
-    assert config.diffusion.to_dict() == {"num_steps": 1000}
+    assert config.diffusion.to_dict() == {"num_steps": 1000, "lattice": "ddpm"}
     assert config.sampling.corrector_gamma == gamma
     network = {"hidden_dim": 512, "num_layers": 6, "num_freqs": 128, "time_dim": 256}
     assert config.network.to_dict() == {"name": "cspnet", **network, "dtype": "float32"}
@@ -149,6 +151,9 @@ def test_what_a_config_makes():
     assert (net.hidden_dim, net.num_steps, net.dtype) == (24, 12, jax.numpy.bfloat16)
     diffusion = diffusion_from(config)
     assert diffusion.num_steps == 12
+    assert isinstance(diffusion.lattice, LatticeDDPM)
+    config.diffusion.lattice = "log"
+    assert isinstance(diffusion_from(config).lattice, LogLattice)
     assert solver_from(config) == PredictorCorrector(5, 3e-5, "hold", first_time=11)
     assert solver_from(config).times(diffusion).tolist() == [11, 8, 6, 3, 0]
     assert control_from(config) == Control(0.9, "marginal", 2.0, (3.0, 30.0))
@@ -277,6 +282,7 @@ def test_unknown_nested_field_is_refused_with_the_nearest():
         ("optimizer.ema_decay", -0.1, "0 up to, not including, 1"),
         ("optimizer.plateau_factor", 1.0, "between 0 and 1"),
         ("infusion.placement", "corner", "uniform, center"),
+        ("diffusion.lattice", "cubic", "ddpm, log"),
         ("sampling.last_step", "dirty", "denoise, hold"),
         ("sampling.solver", "euler", "predictor_corrector, ancestral, heun"),
         ("sampling.guidance", -1.0, "0 or more"),
@@ -285,6 +291,9 @@ def test_unknown_nested_field_is_refused_with_the_nearest():
         ("keep_checkpoints", 0, "a whole number from 1 on"),
         ("network.dtype", "float16", "float32, bfloat16"),
         ("optimizer.schedule", "linear", "constant, cosine, plateau"),
+        ("tasks.structure", -1.0, "0 or more"),
+        ("tasks.generate", float("nan"), "0 or more"),
+        ("data.property_dropout", 1.0, "0 up to, not including, 1"),
         ("batch_size", 255, "a multiple of the 2 devices"),
     ],
 )
@@ -292,6 +301,12 @@ def test_impossible_value_is_named_with_what_is_allowed(field, value, allowed):
     with pytest.raises(ValueError, match=r"^config\.") as error:
         validate(changed(**{field.replace(".", "__"): value}))
     assert str(error.value).splitlines()[0] == f"config.{field} is {value!r}; allowed: {allowed}"
+
+
+def test_a_crystal_must_be_used_for_something():
+    with pytest.raises(ValueError, match=r"config.tasks are all 0; allowed: at least one above 0"):
+        validate(changed(tasks__generate=0.0))
+    validate(changed(tasks__generate=0.0, tasks__complete=0.1))
 
 
 def test_all_impossible_values_are_named_at_once():
@@ -349,7 +364,7 @@ def saved_by_0_1(**fields):
 
 def test_a_config_of_0_1_comes_back_with_its_fields_where_they_are_now():
     config = load_config(saved_by_0_1())
-    assert config.diffusion.to_dict() == {"num_steps": 1000}
+    assert config.diffusion.to_dict() == {"num_steps": 1000, "lattice": "ddpm"}
     assert config.sampling.to_dict() == {
         "solver": "predictor_corrector",
         "steps": 250,

@@ -191,5 +191,5 @@ def test_the_record_of_0_1_says_what_the_command_of_today_would(of_0_1):
     }
     for name in ("seed", "chunk_size", "checkpoint_step", "parameters", "data_fingerprint"):
         assert upgraded[name] == record[name]
-    assert upgraded["config"]["diffusion"] == {"num_steps": 1000}
+    assert upgraded["config"]["diffusion"] == {"num_steps": 1000, "lattice": "ddpm"}
     assert _upgraded(json.loads(json.dumps(upgraded))) == upgraded, "that of today stays"

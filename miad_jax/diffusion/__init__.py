@@ -1,8 +1,8 @@
 """Noising and denoising, as formulas: no network, no files, no hidden state.
 
-`lattice`, `coords` and `types` each hold the process of one field, whose functions are
-deterministic and take their noise as an argument; `joint` draws it from explicit keys and runs the
-three as one process; `losses` is what training minimises.
+`lattice`, `log_lattice`, `coords` and `types` each hold a process of one field, whose functions are
+deterministic and take their noise as an argument; `joint` draws it from explicit keys and runs
+three as one process; `make` builds that by name; `losses` is what training minimises.
 """
 
 from miad_jax.diffusion.joint import (
@@ -11,12 +11,12 @@ from miad_jax.diffusion.joint import (
     Noise,
     StepNoise,
     add_noise,
-    make_diffusion,
     predict,
     prior,
     step,
 )
 from miad_jax.diffusion.losses import Example, LossTerms, LossWeights, loss, loss_terms
+from miad_jax.diffusion.make import make_diffusion
 from miad_jax.diffusion.process import Process
 
 __all__ = [

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +20,7 @@ from miad_jax.condition import Condition, Time, Times, each_part
 from miad_jax.crystal import Crystal, Prediction
 from miad_jax.diffusion.coords import WrappedNormal
 from miad_jax.diffusion.keys import for_each
-from miad_jax.diffusion.lattice import LatticeDDPM
+from miad_jax.diffusion.process import Continuous
 from miad_jax.diffusion.types import TypesNoise, UniformD3PM
 from miad_jax.padding import keep_padding
 
@@ -35,7 +34,7 @@ class Diffusion:
     """The joint process: one process for each field, all of the same T.
 
     Attributes:
-        lattice: Of the lattice; DDPM as published.
+        lattice: Of the lattice; DDPM as published, or `LogLattice`.
         coords: Of the fractional coordinates; a wrapped normal as published.
         types: Of the atom types; D3PM as published.
 
@@ -45,7 +44,7 @@ class Diffusion:
         (1000, 0.5)
     """
 
-    lattice: LatticeDDPM
+    lattice: Continuous
     coords: WrappedNormal
     types: UniformD3PM
 
@@ -73,43 +72,6 @@ class StepNoise:
     lattice: Float[Array, "*batch 3 3"]
     coords: Float[Array, "*batch atoms 3"]
     types: Float[Array, "*batch atoms"]
-
-
-def make_diffusion(num_steps: int = 1000, **moved: Any) -> Diffusion:
-    """Build the tables of the published process.
-
-    Args:
-        num_steps: T.
-        **moved: Refused: what a sampler does is the solver's.
-
-    Raises:
-        ValueError: If `num_steps` is not positive, or an argument is one of the sampler's.
-
-    Example:
-        >>> miad_jax.make_diffusion(50).num_steps
-        50
-    """
-    for name in moved:
-        place = _MOVED.get(name)
-        raise ValueError(
-            f"make_diffusion has no argument {name!r}"
-            + (f": give {place} to miad_jax.sample" if place else "; it takes num_steps")
-        )
-    if num_steps < 1:
-        raise ValueError(f"num_steps is {num_steps}; allowed: a whole number from 1 on")
-    return Diffusion(
-        LatticeDDPM.make(num_steps), WrappedNormal.make(num_steps), UniformD3PM.make(num_steps)
-    )
-
-
-_MOVED = {
-    "num_kept": "solver=PredictorCorrector(steps=...)",
-    "corrector_gamma": "solver=PredictorCorrector(corrector_gamma=...)",
-    "ending": 'solver=PredictorCorrector(last_step="denoise" or "hold")',
-    "type_temperature": "control=Control(type_temperature=...)",
-    "coords_score": "control=Control(coords_score=...)",
-}
-"""Arguments of version 0.1, and where they went."""
 
 
 def prior(diffusion: Diffusion, key: PRNGKeyArray, mask: Bool[Array, "*batch atoms"]) -> Crystal:

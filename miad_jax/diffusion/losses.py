@@ -113,8 +113,15 @@ def draw_example(
 ) -> Example:
     """Noise clean crystals at random times; each key is one, or one for each crystal."""
     t = draw_times(diffusion, time_key, crystal_0.batch_shape)
+    return example_at(diffusion, noise_key, crystal_0, t)
+
+
+def example_at(
+    diffusion: Diffusion, noise_key: PRNGKeyArray, crystal_0: Crystal, time: Time
+) -> Example:
+    """Noise clean crystals at given times; the key is one, or one for each crystal."""
     noise = draw_noise(diffusion, noise_key, crystal_0)
-    return Example(crystal_0, noised(diffusion, crystal_0, t, noise), t, noise)
+    return Example(crystal_0, noised(diffusion, crystal_0, time, noise), time, noise)
 
 
 def loss_terms(

@@ -73,3 +73,10 @@ class Process(Protocol):
             s: Any earlier time, −1 … t−1.
             noise: As from `draw_step_noise`.
         """
+
+
+class Continuous(Process, Protocol):
+    """The diffusion of a field of real numbers, whose `clean` is a value."""
+
+    def predicting(self, x_0: Array, x_t: Array, t: Int[Array, "*#times"]) -> Array:
+        """The prediction of which `clean` makes x_0; t ≥ 0."""

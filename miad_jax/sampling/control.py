@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 from miad_jax.condition import Condition, Time, each_part
 from miad_jax.crystal import MIRAGE, Crystal, Prediction
 from miad_jax.diffusion.joint import Denoise, Diffusion, predict
-from miad_jax.diffusion.lattice import LatticeDDPM
+from miad_jax.diffusion.process import Continuous
 
 CoordsScore = Literal["marginal", "conditional"]
 _LEAST = -1e9
@@ -109,7 +109,7 @@ class Control:
 
 
 def bounded(
-    process: LatticeDDPM,
+    process: Continuous,
     said: Float[Array, "*batch 3 3"],
     lattice_t: Float[Array, "*batch 3 3"],
     t: Int[Array, "*#batch"],
@@ -125,7 +125,8 @@ def bounded(
         bounds_angstrom: The smallest and the largest singular value in Å.
 
     Example:
-        >>> process, t, noise = LatticeDDPM.make(1000), jnp.int32(999), jnp.ones((3, 3))
+        >>> process = miad_jax.make_diffusion().lattice
+        >>> t, noise = jnp.int32(999), jnp.ones((3, 3))
         >>> said = bounded(process, 0.99 * noise, noise, t, (2.0, 50.0))
         >>> jnp.linalg.svd(process.clean(said, noise, t))[1].round().tolist()
         [50.0, 2.0, 2.0]

@@ -69,8 +69,8 @@ def why_too_few(solver: Solver, control: Control, diffusion: Diffusion) -> str:
     times = solver.times(diffusion)
     count = len(times) * solver.evaluations
     if control.cell_bounds_angstrom is None and len(times) > 1:
-        log_alpha_bar = np.float64(diffusion.lattice.log_alpha_bar.high)
-        factor = np.exp((log_alpha_bar[times[1]] - log_alpha_bar[times[0]]) / 2)
+        alpha_bar = np.asarray(diffusion.lattice.alpha_bar)
+        factor = np.sqrt(alpha_bar[times[1]] / alpha_bar[times[0]])
         if factor > LARGEST_FIRST_FACTOR:
             return (
                 f"the first of {len(times)} steps, from time {times[0]} to {times[1]}, enlarges "

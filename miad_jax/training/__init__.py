@@ -5,12 +5,14 @@ from miad_jax.training.data import TrainingData, load_training_data
 from miad_jax.training.loop import Initial, NonFiniteLossError, train
 from miad_jax.training.state import TrainState, make_optimizer
 from miad_jax.training.step import Objective, train_step, validation_loss
+from miad_jax.training.tasks import Tasks
 
 __all__ = [
     "Checkpoints",
     "Initial",
     "NonFiniteLossError",
     "Objective",
+    "Tasks",
     "TrainState",
     "TrainingData",
     "load_training_data",

@@ -27,6 +27,7 @@ from miad_jax.training.data import TrainingData
 from miad_jax.training.sharding import ShardedTraining
 from miad_jax.training.state import TrainState, create, make_optimizer
 from miad_jax.training.step import Objective
+from miad_jax.training.tasks import Tasks, check_network
 
 Metrics = dict[str, float]
 
@@ -183,10 +184,14 @@ def make_objective(config: ConfigDict, size: int) -> Objective:
     Args:
         config: The configuration.
         size: Atom slots of a packed crystal, which the baseline trains on as they are.
+
+    Raises:
+        ValueError: If `config.tasks` has known parts, and the network takes one time for all.
     """
     infused = config.infusion.enabled
     local_batch = config.batch_size // jax.local_device_count()
-    net = network_from(config)
+    net, tasks = network_from(config), Tasks(**config.tasks.to_dict())
+    check_network(tasks, net)
     largest = config.chunk_size or net.chunk_size(
         config.infusion.num_atoms if infused else size, jax.default_backend()
     )
@@ -200,6 +205,8 @@ def make_objective(config: ConfigDict, size: int) -> Objective:
         weights=loss_weights_from(config),
         chunk_size=max(n for n in divisors if n <= largest),
         ema_decay=config.optimizer.ema_decay,
+        tasks=tasks,
+        property_dropout=config.data.property_dropout,
     )
 
 

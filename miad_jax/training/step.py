@@ -19,12 +19,13 @@ from jaxtyping import Array, Bool, Int, PRNGKeyArray
 
 from miad_jax.condition import Condition
 from miad_jax.crystal import Crystal
-from miad_jax.diffusion.joint import Diffusion
+from miad_jax.diffusion.joint import Diffusion, draw_times
+from miad_jax.diffusion.keys import streams
 from miad_jax.diffusion.losses import (
     Example,
     LossTerms,
     LossWeights,
-    draw_example,
+    example_at,
     loss_counts,
     loss_terms,
 )
@@ -32,6 +33,10 @@ from miad_jax.mirage import Placement, infuse
 from miad_jax.network import Network
 from miad_jax.training.ema import update_ema
 from miad_jax.training.state import TrainState
+from miad_jax.training.tasks import Tasks, drop_properties
+
+TASK, DROPOUT = 2**31, 2**31 + 1
+"""Streams of a crystal's key in a step: what it is used for, and which properties are left out."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,8 @@ class Objective:
         weights: Weights of the losses.
         chunk_size: Crystals that the network sees at once; divides the batch.
         ema_decay: Decay of the averaged parameters.
+        tasks: What crystals are used for in training.
+        property_dropout: Probability that a property of a crystal is left out in training.
     """
 
     net: Network
@@ -57,6 +64,8 @@ class Objective:
     weights: LossWeights = field(default_factory=LossWeights)
     chunk_size: int = 1
     ema_decay: float = 0.999
+    tasks: Tasks = field(default_factory=Tasks)
+    property_dropout: float = 0.0
 
 
 def train_step(
@@ -82,6 +91,7 @@ def train_step(
     """
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(state.key, state.step), slots)
     example = _example(objective, keys, crystal, jnp.ones(slots.shape, bool))
+    condition = drop_properties(streams(keys, DROPOUT), condition, objective.property_dropout)
     counts = loss_counts(example, mask_mirage=objective.mask_mirage)
     if axis_name is not None:
         counts = jax.lax.psum(counts, axis_name)
@@ -106,6 +116,9 @@ def validation_loss(
 ) -> LossTerms:
     """The losses of a whole data set, once, on keys that are the same at every call.
 
+    Crystals are generated from nothing, whatever the tasks of training are, and all their
+    properties are told: so losses of runs with different tasks can be compared.
+
     Args:
         objective: What is minimised.
         params: Parameters to judge.
@@ -119,7 +132,7 @@ def validation_loss(
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, index)
     there = jnp.minimum(index, num - 1)
     crystal, condition = jax.tree.map(lambda x: x[there], (crystal, condition))
-    example = _example(objective, keys, crystal, index < num)
+    example = _example(replace(objective, tasks=Tasks()), keys, crystal, index < num)
 
     def add(total: LossTerms, part: Any) -> tuple[LossTerms, None]:
         return total + _terms(objective, params, part), None
@@ -140,7 +153,9 @@ def _example(
 
         crystal = jax.vmap(infuse_one)(infuse_keys, crystal)
     crystal = replace(crystal, mask=crystal.mask & valid[:, None])
-    return draw_example(objective.diffusion, time_keys, noise_keys, crystal)
+    t = draw_times(objective.diffusion, time_keys, crystal.batch_shape)
+    crystal, time = objective.tasks.draw(streams(keys, TASK), crystal, t)
+    return example_at(objective.diffusion, noise_keys, crystal, time)
 
 
 def _chunks(objective: Objective, batch: Any) -> Any:

@@ -12,6 +12,8 @@ import pytest
 from miad_jax.crystal import NUM_TYPES
 from miad_jax.diffusion.coords import WrappedNormal
 from miad_jax.diffusion.lattice import LatticeDDPM
+from miad_jax.diffusion.log_lattice import LogLattice
+from miad_jax.diffusion.stretch import BASIS
 from miad_jax.diffusion.types import UniformD3PM
 
 STEPS, BATCH, ATOMS = 1000, 4, 5
@@ -24,6 +26,21 @@ def lattice_exact(process, x_0, x_t, t):
         for column in (process.alpha_bar, process.one_minus_alpha_bar)
     )
     return (x_t - signal * x_0) / spread
+
+
+def numbers_to_cell(v, x_t):
+    """What a network says of the cell that means the six numbers v."""
+    return jnp.einsum("...k,kij,...jl->...il", v, BASIS, x_t)
+
+
+def log_exact(process, x_0, x_t, t):
+    """v̂ that tells x_0 exactly."""
+    signal, spread = (
+        jnp.sqrt(column[t])[..., None]
+        for column in (process.alpha_bar, process.one_minus_alpha_bar)
+    )
+    z_0, z_t = process.to_z(x_0), process.to_z(x_t)
+    return numbers_to_cell(signal * (z_t - signal * z_0) / spread - spread * z_0, x_t)
 
 
 def coords_exact(process, x_0, x_t, t):
@@ -91,6 +108,16 @@ CASES = {
         noise_key=lambda key: key,
         exact=lattice_exact,
         told_up_to=900,  # beyond it √ᾱ is so small that rounding shows
+        observables=lambda x: jnp.stack([x, jnp.square(x)], -1),
+        parts=False,
+    ),
+    "LogLattice": Case(
+        make=LogLattice.make,
+        x_0=LogLattice.make(1).from_z(jnp.asarray(RNG.normal(size=(BATCH, 6)), jnp.float32)),
+        shape=(3, 3),
+        noise_key=lambda key: key,
+        exact=log_exact,
+        told_up_to=999,
         observables=lambda x: jnp.stack([x, jnp.square(x)], -1),
         parts=False,
     ),

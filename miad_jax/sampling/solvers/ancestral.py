@@ -62,8 +62,8 @@ class Ancestral(Visits):
         size = crystal_t.size
 
         def draw(key: PRNGKeyArray) -> tuple[StepNoise, PRNGKeyArray]:
-            *keys, up_key = jax.random.split(key, 4)
-            return draw_step_noise(diffusion, keys, size), up_key
+            keys = jax.random.split(key, 4)
+            return draw_step_noise(diffusion, *keys[:3], size), keys[3]
 
         noise, up_keys = for_each(draw, key, crystal_t.batch_shape)
         up = jnp.round(self.churn * (t - s)).astype(t.dtype)

@@ -42,10 +42,16 @@ class Solver(Protocol):
         """Draw the crystals at time s from those at t; one key for each crystal."""
 
 
-def draw_step_noise(diffusion: Diffusion, keys: PRNGKeyArray, size: int) -> StepNoise:
-    """What one step of all three fields takes of one crystal; a key for each field."""
+def draw_step_noise(
+    diffusion: Diffusion,
+    lattice_key: PRNGKeyArray,
+    coords_key: PRNGKeyArray,
+    types_key: PRNGKeyArray,
+    size: int,
+) -> StepNoise:
+    """What one step of all three fields takes of one crystal of `size` atom slots."""
     return StepNoise(
-        diffusion.lattice.draw_step_noise(keys[0], size),
-        diffusion.coords.draw_step_noise(keys[1], size),
-        diffusion.types.draw_step_noise(keys[2], size),
+        diffusion.lattice.draw_step_noise(lattice_key, size),
+        diffusion.coords.draw_step_noise(coords_key, size),
+        diffusion.types.draw_step_noise(types_key, size),
     )

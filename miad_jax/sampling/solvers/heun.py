@@ -41,7 +41,7 @@ class Heun(Visits):
         """There, and once more from the start."""
 
         def draw(key: PRNGKeyArray) -> StepNoise:
-            return draw_step_noise(diffusion, jax.random.split(key, 3), crystal_t.size)
+            return draw_step_noise(diffusion, *jax.random.split(key, 3), crystal_t.size)
 
         noise = for_each(draw, key, crystal_t.batch_shape)
         said = denoise(crystal_t, t)

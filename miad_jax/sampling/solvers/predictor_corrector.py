@@ -70,7 +70,7 @@ class PredictorCorrector(Visits):
 
         def draw(key: PRNGKeyArray) -> tuple[StepNoise, Array]:
             lattice_key, corrector_key, coords_key, types_key = jax.random.split(key, 4)
-            noise = draw_step_noise(diffusion, (lattice_key, coords_key, types_key), size)
+            noise = draw_step_noise(diffusion, lattice_key, coords_key, types_key, size)
             return noise, jax.random.normal(corrector_key, (size, 3), jnp.float32)
 
         noise, corrector_noise = for_each(draw, key, crystal_t.batch_shape)
