@@ -20,7 +20,8 @@ from miad_jax.network.base import UNKNOWN_CHUNK
 from miad_jax.padding import resize
 from tests.symmetries import each_symmetry
 
-TINY = {"cspnet": {"hidden_dim": 16, "num_layers": 2, "num_freqs": 4, "time_dim": 8}}
+SMALL = {"hidden_dim": 16, "num_layers": 2, "num_freqs": 4, "time_dim": 8}
+TINY = {"cspnet": SMALL, "transformer": {**SMALL, "num_heads": 2, "pair_dim": 8}}
 """Settings of every network with which it compiles in a second."""
 
 ONE_TIME = {"cspnet": "CSPNet"}

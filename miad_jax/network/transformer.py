@@ -1,0 +1,197 @@
+"""A transformer over the atoms and the cell of a crystal, with pair-biased attention.
+
+Every atom slot is a token, mirage atoms among them, and the cell is one more. A pair of atoms
+costs `pair_dim` channels instead of a message as wide as the network. Parts of a crystal may have
+times of their own. Permutation equivariant, invariant under translations modulo 1; a rotated or
+reflected lattice gives the rotated or reflected ε̂, and the same coordinates and types.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from miad_jax.condition import Condition, Times
+from miad_jax.crystal import NUM_TYPES, Crystal, Prediction
+from miad_jax.network.attention import Block
+from miad_jax.network.base import power_of_two_below, register
+from miad_jax.network.cell import along_cell, cell_features
+from miad_jax.network.embeddings import time_embedding
+from miad_jax.network.layers import Linear, normalised, silu
+from miad_jax.network.pairs import NUM_GAUSSIANS, PairFeatures
+from miad_jax.network.properties import PropertyEmbedding, told_properties
+
+
+@register("transformer")
+class Transformer(nn.Module):
+    """The network: crystals and the times of their parts in, `Prediction` out.
+
+    A vector c of the lattice's time, the invariants of the cell and the properties conditions
+    every layer; the times of an atom's coordinates and type are added to its token.
+
+    Attributes:
+        hidden_dim: Width of a token.
+        num_layers: Number of layers.
+        num_heads: Heads of the attention; divides `hidden_dim`.
+        pair_dim: Channels of a pair of tokens.
+        num_freqs: Frequencies of a pair's sines and cosines in each direction.
+        time_dim: Width of the time embedding.
+        num_steps: T of the diffusion process whose times the network is told.
+        dtype: Precision of matrix products and pairs; parameters, norms, softmax, the tokens
+            between layers, c and the output are float32.
+        properties: Names of the properties that the network is told.
+
+    Example:
+        >>> net = miad_jax.Transformer(hidden_dim=16, num_layers=2, num_heads=2, pair_dim=8)
+        >>> params = net.init_params(jax.random.key(0))
+        >>> crystals, _ = miad_jax.load_dataset("prototypes", "val")
+        >>> net.denoise(params, crystals[:2], jnp.array([0, 999])).types.shape
+        (2, 20, 100)
+    """
+
+    hidden_dim: int = 256
+    num_layers: int = 8
+    num_heads: int = 8
+    pair_dim: int = 48
+    num_freqs: int = 16
+    time_dim: int = 256
+    num_steps: int = 1000
+    dtype: jnp.dtype = jnp.float32
+    properties: tuple[str, ...] = ()
+
+    @nn.compact
+    def __call__(
+        self, crystal: Crystal, times: Times, properties: Mapping[str, Float[Array, " batch"]]
+    ) -> Prediction:
+        """Predict the noise of a batch of crystals.
+
+        Args:
+            crystal: Crystals with one batch dimension.
+            times: Time of each part.
+            properties: A value of each of `self.properties`, NaN where unknown.
+        """
+        width, dtype, mask = self.hidden_dim, self.dtype, crystal.mask
+        # Whatever stands in padding, NaN included, must not reach a gradient.
+        frac_coords = jnp.where(mask[..., None], crystal.frac_coords, 0)
+        atom_types = jnp.where(mask, crystal.atom_types, 0)
+
+        cell = jnp.concatenate([self._embedded(times.lattice), cell_features(crystal.lattice)], -1)
+        c = silu(Linear(width, name="condition_in")(cell))
+        c = Linear(width, name="condition_out")(c)
+        if self.properties:
+            c = c + PropertyEmbedding(width, name="properties")(properties)
+        moments = [self._embedded(times.coords), self._embedded(times.types)]
+        moment = Linear(width, dtype=dtype, name="atom_time")(jnp.concatenate(moments, -1))
+        atoms = Linear(width, use_bias=False, dtype=dtype, name="atom_type")(
+            jax.nn.one_hot(atom_types, NUM_TYPES)
+        )
+        moment = moment.astype(jnp.float32)
+        cell_token = Linear(width, name="cell_token")(cell)[:, None]
+        h = jnp.concatenate([cell_token, atoms.astype(jnp.float32) + moment], 1)
+
+        pairs = PairFeatures(self.pair_dim, self.num_freqs, dtype, name="pairs")(
+            frac_coords, crystal.lattice, c
+        )
+        biases = self._biases(pairs, mask)
+        for k in range(self.num_layers):
+            block = Block(width, self.num_heads, dtype, name=f"layer_{k}")
+            h = block(h, silu(c), biases[k], pairs)
+
+        told = jnp.concatenate([c[:, None], c[:, None] + moment], 1)
+        told = Linear(2 * width, dtype=dtype, zero=True, name="final_adaptive")(silu(told))
+        shift, scale = jnp.split(told.astype(jnp.float32), 2, -1)
+        h = normalised(h) * (1 + scale) + shift
+        matrix = Linear(18, zero=True, name="lattice_out")(h[:, 0])
+        out = Linear(NUM_TYPES + 3, zero=True, name="atoms_out")(h[:, 1:])
+        out = jnp.where(mask[..., None], out, 0)
+        return Prediction(
+            lattice=jnp.where(mask.any(1)[:, None, None], along_cell(matrix, crystal.lattice), 0),
+            coords=out[..., :3],
+            types=out[..., 3:],
+        )
+
+    def _embedded(self, time: Int[Array, "*parts"]) -> Float[Array, "*parts {self.time_dim}"]:
+        return time_embedding(time, self.num_steps, self.time_dim)
+
+    def _biases(self, pairs: Array, mask: Array) -> Array:
+        """The attention's biases, [layers, batch, heads, i, j], in one product."""
+        batch, size = pairs.shape[:2]
+        there = jnp.pad(mask, ((0, 0), (1, 0)), constant_values=True)[:, None, None, None]
+        shape = batch, size, size, self.num_layers, self.num_heads
+        biases = Linear(shape[3] * shape[4], dtype=self.dtype, name="biases")(pairs)
+        biases = biases.reshape(shape).transpose(3, 0, 4, 1, 2)
+        return jnp.where(there[None, :, 0], biases, -jnp.inf)
+
+    def init_params(self, key: PRNGKeyArray) -> dict:
+        """Fresh parameters, a pytree of float32 arrays."""
+        crystal = Crystal(
+            lattice=jnp.eye(3)[None],
+            frac_coords=jnp.zeros((1, 2, 3)),
+            atom_types=jnp.ones((1, 2), jnp.int32),
+            mask=jnp.ones((1, 2), bool),
+        )
+        properties = told_properties("Transformer", self.properties, None, 1)
+        time = Times.same(jnp.zeros(1, jnp.int32), 2)
+        return self.init(key, crystal, time, properties)["params"]
+
+    def denoise(
+        self,
+        params: dict,
+        crystal: Crystal,
+        time: Int[Array, "*batch"] | Times,
+        condition: Condition | None = None,
+    ) -> Prediction:
+        """Predict the noise; `jax.tree_util.Partial(net.denoise, params)` is a denoiser.
+
+        It has gradients in reverse mode only: products and activations have hand-written ones.
+
+        Args:
+            params: The network's parameters.
+            crystal: One crystal, or one batch dimension of them.
+            time: Integer time of the process, 0 … num_steps − 1, or `Times` of the parts of each
+                crystal, where −1 is known.
+            condition: Values of the network's properties; what is not given is unknown.
+
+        Returns:
+            The prediction, with the crystal's shapes; 0 on padding.
+
+        Raises:
+            ValueError: If properties are asked that the network is not told.
+        """
+        if not crystal.batch_shape:
+            batch: Any = jax.tree.map(lambda x: x[None], (crystal, time, condition))
+            return jax.tree.map(lambda x: x[0], self.denoise(params, *batch))
+        times = time if isinstance(time, Times) else Times.same(time, crystal.size)
+        properties = told_properties("Transformer", self.properties, condition, len(crystal))
+        said = self.apply({"params": params}, crystal, times, properties)
+        assert isinstance(said, Prediction)
+        return said
+
+    def flops(self, num_atoms: int) -> float:
+        """Operations of matrix products in one pass over one crystal."""
+        width, pair, layers, tokens = self.hidden_dim, self.pair_dim, self.num_layers, num_atoms + 1
+        # Queries, keys, values, both paths out and the MLP.
+        token = layers * width * (11 * width + self.num_heads * pair - width)
+        return 2.0 * (
+            tokens * (token + 2 * width**2)
+            + tokens**2 * layers * (2 * width + self.num_heads * pair)
+            + tokens**2 * pair * layers * self.num_heads
+            + num_atoms * (num_atoms - 1) / 2 * pair * (6 * self.num_freqs + NUM_GAUSSIANS)
+            + num_atoms**2 * pair**2
+            + num_atoms * width * (2 * self.time_dim + 2 * NUM_TYPES + 3)
+            + width * (2 * (self.time_dim + 13) + width * (1 + 6 * layers) + pair + 18)
+        )
+
+    def chunk_size(self, num_atoms: int, backend: str) -> int:
+        """Crystals at once.
+
+        Args:
+            num_atoms: Atom slots of a crystal.
+            backend: What `jax.default_backend()` says.
+        """
+        return power_of_two_below(16)
