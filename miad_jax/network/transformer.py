@@ -20,7 +20,7 @@ from miad_jax.condition import Condition, Times
 from miad_jax.crystal import NUM_TYPES, Crystal, Prediction
 from miad_jax.network.attention import Block
 from miad_jax.network.base import power_of_two_below, register
-from miad_jax.network.cell import along_cell, cell_features
+from miad_jax.network.cell import NUM_FEATURES, along_cell, cell_features, polar
 from miad_jax.network.embeddings import time_embedding
 from miad_jax.network.layers import Linear, normalised, silu
 from miad_jax.network.pairs import NUM_GAUSSIANS, PairFeatures
@@ -80,7 +80,10 @@ class Transformer(nn.Module):
         frac_coords = jnp.where(mask[..., None], crystal.frac_coords, 0)
         atom_types = jnp.where(mask, crystal.atom_types, 0)
 
-        cell = jnp.concatenate([self._embedded(times.lattice), cell_features(crystal.lattice)], -1)
+        stretch, frame = polar(crystal.lattice)
+        cell = jnp.concatenate(
+            [self._embedded(times.lattice), cell_features(crystal.lattice, stretch)], -1
+        )
         c = silu(Linear(width, name="condition_in")(cell))
         c = Linear(width, name="condition_out")(c)
         if self.properties:
@@ -107,10 +110,12 @@ class Transformer(nn.Module):
         shift, scale = jnp.split(told.astype(jnp.float32), 2, -1)
         h = normalised(h) * (1 + scale) + shift
         matrix = Linear(18, zero=True, name="lattice_out")(h[:, 0])
-        out = Linear(NUM_TYPES + 3, zero=True, name="atoms_out")(h[:, 1:])
+        out = Linear(NUM_TYPES + 3, name="atoms_out")(h[:, 1:])
         out = jnp.where(mask[..., None], out, 0)
         return Prediction(
-            lattice=jnp.where(mask.any(1)[:, None, None], along_cell(matrix, crystal.lattice), 0),
+            lattice=jnp.where(
+                mask.any(1)[:, None, None], along_cell(matrix, crystal.lattice, frame), 0
+            ),
             coords=out[..., :3],
             types=out[..., 3:],
         )
@@ -184,7 +189,7 @@ class Transformer(nn.Module):
             + num_atoms * (num_atoms - 1) / 2 * pair * (6 * self.num_freqs + NUM_GAUSSIANS)
             + num_atoms**2 * pair**2
             + num_atoms * width * (2 * self.time_dim + 2 * NUM_TYPES + 3)
-            + width * (2 * (self.time_dim + 13) + width * (1 + 6 * layers) + pair + 18)
+            + width * (2 * (self.time_dim + NUM_FEATURES) + width * (1 + 6 * layers) + pair + 18)
         )
 
     def chunk_size(self, num_atoms: int, backend: str) -> int:
