@@ -16,21 +16,18 @@ SCALES = np.array([0.01, 0.1, 1, 10, 100], np.float32)
 """Scales on which a value is seen: from thousandths, as of energies in eV, to hundreds."""
 
 
-def told_properties(
-    network: str, names: tuple[str, ...], condition: Condition | None, batch: int
-) -> dict[str, Float[Array, " batch"]]:
-    """The value of every property that a network knows, NaN where it is not given.
+def refuse_unknown(network: str, names: tuple[str, ...], condition: Condition | None) -> None:
+    """Refuse a condition that asks for a property which a network does not know.
 
     Args:
         network: How it calls itself.
         names: The properties that it knows.
         condition: What is asked of each crystal.
-        batch: Number of crystals.
 
     Raises:
-        ValueError: If another property is asked.
+        ValueError: Naming what is asked and not known.
     """
-    asked = {} if condition is None else condition.properties
+    asked = () if condition is None else condition.properties
     unknown = ", ".join(name for name in asked if name not in names)
     if unknown:
         knows = f"is told {', '.join(names)}" if names else "is not told properties"
@@ -38,7 +35,14 @@ def told_properties(
             f"{network} {knows}, and was asked for {unknown}: leave them out, or choose a network "
             "that is trained on them"
         )
-    free = jnp.full(batch, jnp.nan, jnp.float32)
+
+
+def told_properties(
+    names: tuple[str, ...], condition: Condition | None, batch_shape: tuple[int, ...]
+) -> dict[str, Float[Array, "*batch"]]:
+    """The value of every property that a network knows, NaN where it is not given."""
+    asked = {} if condition is None else condition.properties
+    free = jnp.full(batch_shape, jnp.nan, jnp.float32)
     return {name: jnp.asarray(asked.get(name, free), jnp.float32) for name in names}
 
 
@@ -56,7 +60,7 @@ class PropertyEmbedding(nn.Module):
         self, properties: Mapping[str, Float[Array, " batch"]]
     ) -> Float[Array, "batch {self.features}"]:
         """Embed the values; a value enters as its asinh on several scales."""
-        return sum(self._one(name, value) for name, value in properties.items())
+        return sum((self._one(*item) for item in properties.items()), jnp.zeros(self.features))
 
     def _one(self, name: str, value: Float[Array, " batch"]) -> Float[Array, "batch features"]:
         unknown = jnp.isnan(value)[:, None]

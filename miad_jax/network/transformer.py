@@ -24,7 +24,7 @@ from miad_jax.network.cell import NUM_FEATURES, along_cell, cell_features, polar
 from miad_jax.network.embeddings import time_embedding
 from miad_jax.network.layers import Linear, normalised, silu
 from miad_jax.network.pairs import NUM_GAUSSIANS, PairFeatures
-from miad_jax.network.properties import PropertyEmbedding, told_properties
+from miad_jax.network.properties import PropertyEmbedding, refuse_unknown, told_properties
 
 
 @register("transformer")
@@ -109,7 +109,10 @@ class Transformer(nn.Module):
         told = Linear(2 * width, dtype=dtype, zero=True, name="final_adaptive")(silu(told))
         shift, scale = jnp.split(told.astype(jnp.float32), 2, -1)
         h = normalised(h) * (1 + scale) + shift
-        matrix = Linear(18, zero=True, name="lattice_out")(h[:, 0])
+        # The cell has a last MLP of its own: what it shares with the atoms serves them first.
+        cell_token = silu(Linear(2 * width, name="lattice_in")(jnp.concatenate([h[:, 0], c], -1)))
+        cell_token = silu(Linear(2 * width, name="lattice_hidden")(cell_token))
+        matrix = Linear(18, zero=True, name="lattice_out")(cell_token)
         out = Linear(NUM_TYPES + 3, name="atoms_out")(h[:, 1:])
         out = jnp.where(mask[..., None], out, 0)
         return Prediction(
@@ -140,7 +143,7 @@ class Transformer(nn.Module):
             atom_types=jnp.ones((1, 2), jnp.int32),
             mask=jnp.ones((1, 2), bool),
         )
-        properties = told_properties("Transformer", self.properties, None, 1)
+        properties = told_properties(self.properties, None, (1,))
         time = Times.same(jnp.zeros(1, jnp.int32), 2)
         return self.init(key, crystal, time, properties)["params"]
 
@@ -172,7 +175,8 @@ class Transformer(nn.Module):
             batch: Any = jax.tree.map(lambda x: x[None], (crystal, time, condition))
             return jax.tree.map(lambda x: x[0], self.denoise(params, *batch))
         times = time if isinstance(time, Times) else Times.same(time, crystal.size)
-        properties = told_properties("Transformer", self.properties, condition, len(crystal))
+        refuse_unknown("Transformer", self.properties, condition)
+        properties = told_properties(self.properties, condition, crystal.batch_shape)
         said = self.apply({"params": params}, crystal, times, properties)
         assert isinstance(said, Prediction)
         return said
