@@ -48,9 +48,9 @@ class Transformer(nn.Module):
 
     Example:
         >>> net = miad_jax.Transformer(hidden_dim=16, num_layers=2, num_heads=2, pair_dim=8)
-        >>> params = net.init_params(jax.random.key(0))
+        >>> params = jax.jit(net.init_params)(jax.random.key(0))
         >>> crystals, _ = miad_jax.load_dataset("prototypes", "val")
-        >>> net.denoise(params, crystals[:2], jnp.array([0, 999])).types.shape
+        >>> jax.jit(net.denoise)(params, crystals[:2], jnp.array([0, 999])).types.shape
         (2, 20, 100)
     """
 
@@ -171,6 +171,7 @@ class Transformer(nn.Module):
         Raises:
             ValueError: If properties are asked that the network is not told.
         """
+        crystal, time = jax.tree.map(jnp.asarray, (crystal, time))
         if not crystal.batch_shape:
             batch: Any = jax.tree.map(lambda x: x[None], (crystal, time, condition))
             return jax.tree.map(lambda x: x[0], self.denoise(params, *batch))
