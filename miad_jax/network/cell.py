@@ -71,6 +71,7 @@ def cell_features(
 
 
 NUM_FEATURES = 19
+"""Invariants that `cell_features` gives."""
 
 
 def along_cell(

@@ -75,53 +75,53 @@ class Transformer(nn.Module):
             times: Time of each part.
             properties: A value of each of `self.properties`, NaN where unknown.
         """
-        width, dtype, mask = self.hidden_dim, self.dtype, crystal.mask
-        # Whatever stands in padding, NaN included, must not reach a gradient.
-        frac_coords = jnp.where(mask[..., None], crystal.frac_coords, 0)
-        atom_types = jnp.where(mask, crystal.atom_types, 0)
-
         stretch, frame = polar(crystal.lattice)
-        cell = jnp.concatenate(
-            [self._embedded(times.lattice), cell_features(crystal.lattice, stretch)], -1
+        cell = cell_features(crystal.lattice, stretch)
+        cell = jnp.concatenate([self._embedded(times.lattice), cell], -1)
+        c = self._condition(cell, properties)
+        moment = jnp.concatenate([self._embedded(times.coords), self._embedded(times.types)], -1)
+        moment = Linear(self.hidden_dim, name="atom_time")(moment)
+        # Whatever stands in padding, NaN included, must not reach a gradient.
+        atoms = self._typed(jnp.where(crystal.mask, crystal.atom_types, 0)) + moment
+        h = jnp.concatenate([Linear(self.hidden_dim, name="cell_token")(cell)[:, None], atoms], 1)
+        pairs = PairFeatures(self.pair_dim, self.num_freqs, self.dtype, name="pairs")(
+            jnp.where(crystal.mask[..., None], crystal.frac_coords, 0), crystal.lattice, c
         )
-        c = silu(Linear(width, name="condition_in")(cell))
-        c = Linear(width, name="condition_out")(c)
-        if self.properties:
-            c = c + PropertyEmbedding(width, name="properties")(properties)
-        moments = [self._embedded(times.coords), self._embedded(times.types)]
-        moment = Linear(width, dtype=dtype, name="atom_time")(jnp.concatenate(moments, -1))
-        atoms = Linear(width, use_bias=False, dtype=dtype, name="atom_type")(
-            jax.nn.one_hot(atom_types, NUM_TYPES)
-        )
-        moment = moment.astype(jnp.float32)
-        cell_token = Linear(width, name="cell_token")(cell)[:, None]
-        h = jnp.concatenate([cell_token, atoms.astype(jnp.float32) + moment], 1)
-
-        pairs = PairFeatures(self.pair_dim, self.num_freqs, dtype, name="pairs")(
-            frac_coords, crystal.lattice, c
-        )
-        biases = self._biases(pairs, mask)
+        biases = self._biases(pairs, crystal.mask)
         for k in range(self.num_layers):
-            block = Block(width, self.num_heads, dtype, name=f"layer_{k}")
+            block = Block(self.hidden_dim, self.num_heads, self.dtype, name=f"layer_{k}")
             h = block(h, silu(c), biases[k], pairs)
 
-        told = jnp.concatenate([c[:, None], c[:, None] + moment], 1)
-        told = Linear(2 * width, dtype=dtype, zero=True, name="final_adaptive")(silu(told))
-        shift, scale = jnp.split(told.astype(jnp.float32), 2, -1)
+        told = silu(jnp.concatenate([c[:, None], c[:, None] + moment], 1))
+        told = Linear(2 * self.hidden_dim, zero=True, name="final_adaptive")(told)
+        shift, scale = jnp.split(told, 2, -1)
         h = normalised(h) * (1 + scale) + shift
-        # The cell has a last MLP of its own: what it shares with the atoms serves them first.
-        cell_token = silu(Linear(2 * width, name="lattice_in")(jnp.concatenate([h[:, 0], c], -1)))
-        cell_token = silu(Linear(2 * width, name="lattice_hidden")(cell_token))
-        matrix = Linear(18, zero=True, name="lattice_out")(cell_token)
+        lattice = along_cell(self._cell_out(h[:, 0], c), crystal.lattice, frame)
         out = Linear(NUM_TYPES + 3, name="atoms_out")(h[:, 1:])
-        out = jnp.where(mask[..., None], out, 0)
-        return Prediction(
-            lattice=jnp.where(
-                mask.any(1)[:, None, None], along_cell(matrix, crystal.lattice, frame), 0
-            ),
-            coords=out[..., :3],
-            types=out[..., 3:],
-        )
+        out = jnp.where(crystal.mask[..., None], out, 0)
+        is_empty = ~crystal.mask.any(1)[:, None, None]
+        return Prediction(jnp.where(is_empty, 0, lattice), out[..., :3], out[..., 3:])
+
+    def _condition(self, cell: Array, properties: Mapping[str, Array]) -> Array:
+        """C, what conditions every layer."""
+        c = silu(Linear(self.hidden_dim, name="condition_in")(cell))
+        c = Linear(self.hidden_dim, name="condition_out")(c)
+        if self.properties:
+            c = c + PropertyEmbedding(self.hidden_dim, name="properties")(properties)
+        return c
+
+    def _typed(self, atom_types: Array) -> Array:
+        """A vector for each type."""
+        types = jax.nn.one_hot(atom_types, NUM_TYPES)
+        types = Linear(self.hidden_dim, use_bias=False, dtype=self.dtype, name="atom_type")(types)
+        return types.astype(jnp.float32)
+
+    def _cell_out(self, token: Array, c: Array) -> Array:
+        """The coefficients of ε̂, by an MLP of the cell's own: what it shares serves the atoms."""
+        x = jnp.concatenate([token, c], -1)
+        x = silu(Linear(2 * self.hidden_dim, name="lattice_in")(x))
+        x = silu(Linear(2 * self.hidden_dim, name="lattice_hidden")(x))
+        return Linear(18, zero=True, name="lattice_out")(x)
 
     def _embedded(self, time: Int[Array, "*parts"]) -> Float[Array, "*parts {self.time_dim}"]:
         return time_embedding(time, self.num_steps, self.time_dim)
