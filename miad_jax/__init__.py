@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from miad_jax.mirage import infuse, reduce
     from miad_jax.model import load_model, load_pretrained, save_pretrained
     from miad_jax.network.cspnet import CSPNet
+    from miad_jax.network.transformer import Transformer
     from miad_jax.parallel.progress import Progress
     from miad_jax.sampling.control import Control
     from miad_jax.sampling.devices import cores_as_devices
@@ -56,6 +57,7 @@ _MODULES = {
     "mirage": ("infuse", "reduce"),
     "model": ("load_model", "load_pretrained", "save_pretrained"),
     "network.cspnet": ("CSPNet",),
+    "network.transformer": ("Transformer",),
     "parallel.progress": ("Progress",),
     "sampling.control": ("Control",),
     "sampling.devices": ("cores_as_devices",),
@@ -81,6 +83,7 @@ __all__ = [
     "PredictorCorrector",
     "Progress",
     "Times",
+    "Transformer",
     "add_noise",
     "control_from",
     "cores_as_devices",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import fields
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -19,21 +20,25 @@ def network_from(config: ConfigDict) -> Network:
     """The network that a configuration describes: the same object for equal fields.
 
     What is compiled for one is then compiled for all, since JAX tells functions apart by identity.
+    Fields of other networks are left out. A network that is told properties is told those of
+    `config.data.properties`.
 
     Raises:
-        ValueError: If the network has no such field.
+        ValueError: If the network's name is unknown.
     """
-    fields = config.network.to_dict()
-    name, dtype = fields.pop("name"), DTYPES[fields.pop("dtype")]
-    try:
-        return _network(name, num_steps=config.diffusion.num_steps, dtype=dtype, **fields)
-    except TypeError as error:
-        raise ValueError(f"config.network does not fit {name}: {error}") from error
+    settings = config.network.to_dict() | {
+        "num_steps": config.diffusion.num_steps,
+        "dtype": DTYPES[config.network.dtype],
+        "properties": tuple(config.data.properties),
+    }
+    name = settings.pop("name")
+    known = {field.name for field in fields(network_class(name))}
+    return _network(name, **{field: value for field, value in settings.items() if field in known})
 
 
 @functools.cache
-def _network(name: str, **fields: Any) -> Network:
-    return network_class(name)(**fields)
+def _network(name: str, **settings: Any) -> Network:
+    return network_class(name)(**settings)
 
 
 def diffusion_from(config: ConfigDict) -> Diffusion:
@@ -50,8 +55,8 @@ def solver_from(config: ConfigDict) -> Solver:
         >>> miad_jax.solver_from(config).steps
         250
     """
-    fields = config.sampling.to_dict()
-    return make_solver(fields.pop("solver"), **fields)
+    settings = config.sampling.to_dict()
+    return make_solver(settings.pop("solver"), **settings)
 
 
 def control_from(config: ConfigDict) -> Control:

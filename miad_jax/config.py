@@ -76,11 +76,13 @@ def default_config() -> ConfigDict:
     config.sampling.update(settings_of("standard", 1000))
 
     config.network = ConfigDict()
-    config.network.name = "cspnet"
+    config.network.name = "cspnet"  # or "transformer"; a network leaves out others' fields
     config.network.hidden_dim = 512
     config.network.num_layers = 6
     config.network.num_freqs = 128
     config.network.time_dim = 256
+    config.network.num_heads = 8  # of the transformer's attention
+    config.network.pair_dim = 48  # channels of its pairs
     config.network.dtype = "float32"  # precision of matrix products: or "bfloat16"
 
     config.loss = ConfigDict()  # weights
@@ -189,6 +191,7 @@ def validate(config: ConfigDict, *, num_devices: int | None = None) -> ConfigDic
 
     for field in (
         "infusion.num_atoms network.hidden_dim network.num_layers network.num_freqs "
+        "network.num_heads network.pair_dim "
         "diffusion.num_steps batch_size log_every validate_every checkpoint_every keep_checkpoints"
     ).split():
         check(field, "a whole number from 1 on", lambda value: value >= 1)
@@ -231,6 +234,12 @@ def validate(config: ConfigDict, *, num_devices: int | None = None) -> ConfigDic
             lambda value: not value > config.optimizer.learning_rate,
         )
     check("network.time_dim", "an even number from 4 on", lambda v: v >= 4 and v % 2 == 0)
+    if config.network.name == "transformer":
+        check(
+            "network.num_heads",
+            f"a divisor of config.network.hidden_dim, {config.network.hidden_dim}",
+            lambda value: value < 1 or config.network.hidden_dim % value == 0,
+        )
     check("optimizer.ema_decay", "0 up to, not including, 1", lambda value: 0 <= value < 1)
     check("data.property_dropout", "0 up to, not including, 1", lambda value: 0 <= value < 1)
     if not any(weight > 0 for weight in config.tasks.values()):

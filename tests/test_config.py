@@ -19,6 +19,7 @@ from miad_jax.config import MOVED, default_config, load_config, upgraded, valida
 from miad_jax.diffusion import make_diffusion
 from miad_jax.diffusion.lattice import LatticeDDPM
 from miad_jax.diffusion.log_lattice import LogLattice
+from miad_jax.network import CSPNet, Transformer
 from miad_jax.sampling import Control, PredictorCorrector, make_solver
 from miad_jax.sampling.quality import Quality, settings_of, why_too_few
 
@@ -102,6 +103,7 @@ def test_published_values(name):
     assert config.diffusion.to_dict() == {"num_steps": 1000, "lattice": "ddpm"}
     assert config.sampling.corrector_gamma == gamma
     network = {"hidden_dim": 512, "num_layers": 6, "num_freqs": 128, "time_dim": 256}
+    network |= {"num_heads": 8, "pair_dim": 48}  # the transformer's
     assert config.network.to_dict() == {"name": "cspnet", **network, "dtype": "float32"}
     assert config.loss.to_dict() == {"lattice": 1, "coords": 1, "types": 1, "cross_entropy": 0}
     optimizer = config.optimizer
@@ -200,12 +202,27 @@ def test_what_too_few_steps_do_is_said():
     assert not why_too_few(make_solver("predictor_corrector", steps=50), unbounded, diffusion)
 
 
-def test_a_field_that_the_network_has_not_is_said():
-    config = default_config()
-    with config.unlocked():
-        config.network.num_heads = 4
-    with pytest.raises(ValueError, match=r"config.network does not fit cspnet: .*num_heads"):
-        network_from(config)
+def test_each_network_gets_its_own_fields_and_the_properties_if_it_can():
+    config = changed(
+        network__name="transformer",
+        network__num_heads=4,
+        network__pair_dim=12,
+        data__properties=("gap", "energy"),
+    )
+    net = network_from(validate(config))
+    assert isinstance(net, Transformer)
+    assert (net.num_heads, net.pair_dim, net.hidden_dim) == (4, 12, 512)
+    assert (net.properties, net.num_steps) == (("gap", "energy"), 1000)
+    assert network_from(config.copy_and_resolve_references()) is net
+    config.network.name = "cspnet"
+    assert network_from(config) == CSPNet()
+
+
+def test_heads_divide_the_width_of_a_transformer_alone():
+    fields = {"network__hidden_dim": 30, "network__num_heads": 8}
+    validate(changed(**fields))
+    with pytest.raises(ValueError, match=r"num_heads is 8; allowed: a divisor of config.*, 30$"):
+        validate(changed(**fields, network__name="transformer"))
 
 
 def test_the_marginal_score_wants_mirage_atoms_uniform_and_not_in_the_loss():
@@ -241,6 +258,8 @@ def test_unknown_nested_field_is_refused_with_the_nearest():
                 "network.hidden_dim",
                 "network.num_layers",
                 "network.num_freqs",
+                "network.num_heads",
+                "network.pair_dim",
                 "diffusion.num_steps",
                 "batch_size",
                 "log_every",
@@ -287,7 +306,7 @@ def test_unknown_nested_field_is_refused_with_the_nearest():
         ("sampling.solver", "euler", "predictor_corrector, ancestral, heun"),
         ("sampling.guidance", -1.0, "0 or more"),
         ("sampling.coords_score", "joint", "marginal, conditional"),
-        ("network.name", "gnn", "cspnet"),
+        ("network.name", "gnn", "cspnet, transformer"),
         ("keep_checkpoints", 0, "a whole number from 1 on"),
         ("network.dtype", "float16", "float32, bfloat16"),
         ("optimizer.schedule", "linear", "constant, cosine, plateau"),
@@ -357,7 +376,9 @@ OF_0_1 = {
 def saved_by_0_1(**fields):
     """The default configuration as version 0.1 saved it."""
     saved = json.loads(json.dumps(default_config().to_dict()))
-    del saved["sampling"], saved["network"]["name"], saved["data"]["properties"]
+    del saved["sampling"], saved["data"]["properties"]
+    for name in ("name", "num_heads", "pair_dim"):
+        del saved["network"][name]
     saved["diffusion"] = {**OF_0_1, **fields}
     return saved
 

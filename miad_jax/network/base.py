@@ -1,7 +1,7 @@
 """What a denoising network can do, whichever it is, and the networks by name.
 
-A network is a Flax module whose fields are those of `config.network`. It owns what depends on its
-architecture: its floating-point operations, and how many crystals it should see at once.
+A network is a Flax module whose fields are among those of `config.network`. It owns what depends
+on its architecture: its floating-point operations, and how many crystals it should see at once.
 """
 
 from __future__ import annotations

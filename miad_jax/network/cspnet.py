@@ -18,6 +18,7 @@ from miad_jax.network.base import one_time, power_of_two_below, register
 from miad_jax.network.embeddings import fourier_features, time_embedding
 from miad_jax.network.graph import to_graph
 from miad_jax.network.layers import Linear, silu
+from miad_jax.network.properties import refuse_unknown
 from miad_jax.network.topology import Topology, topology_of
 
 
@@ -119,12 +120,7 @@ class CSPNet(nn.Module):
             ValueError: If parts have times of their own, or properties are asked.
         """
         time = one_time("CSPNet", time)
-        if condition is not None and condition.properties:
-            raise ValueError(
-                f"CSPNet is not told properties, and was asked for "
-                f"{', '.join(condition.properties)}: ask for none, or choose a network that is "
-                "trained on them"
-            )
+        refuse_unknown("CSPNet", (), condition)
         if not crystal.batch_shape:
             batch = jax.tree.map(lambda x: x[None], (crystal, time))
             return jax.tree.map(lambda x: x[0], self.denoise(params, *batch))

@@ -16,25 +16,25 @@ from jaxtyping import Array, Float, Int
 
 
 def time_embedding(
-    time: Int[Array, " batch"], num_steps: int, width: int
-) -> Float[Array, "batch width"]:
+    time: Int[Array, "*batch"], num_steps: int, width: int
+) -> Float[Array, "*batch width"]:
     """[sin(τ ω_k), cos(τ ω_k)] with τ = 1000 t/T + 1 and ω_k = 10000^(−k/(width/2 − 1))."""
     half = width // 2
     tau = 1000 * time.astype(jnp.float32) / num_steps + 1
     frequency = np.exp(-np.log(10000) * np.arange(half) / (half - 1)).astype(np.float32)
-    angle = tau[:, None] * frequency
+    angle = tau[..., None] * frequency
     return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
 
 
 def fourier_features(
-    difference: Float[Array, "*rows 3"], num_freqs: int
+    difference: Float[Array, "*rows 3"], num_freqs: int, first: int = 0
 ) -> tuple[Float[Array, "*rows waves"], Float[Array, "*rows waves"]]:
-    """sin(2πk x_d) and cos(2πk x_d), k = 0 … num_freqs − 1; d outer, k inner.
+    """sin(2πk x_d) and cos(2πk x_d) for `num_freqs` k from `first` on; d outer, k inner.
 
     The phase k x_d is reduced modulo 1 before it meets π, so that integer shifts of a
     coordinate cost no digits.
     """
-    phase = difference[..., None] * jnp.arange(num_freqs, dtype=difference.dtype)
+    phase = difference[..., None] * jnp.arange(first, first + num_freqs, dtype=difference.dtype)
     turns = (phase - jnp.round(phase)).reshape(*difference.shape[:-1], 3 * num_freqs)
     return _sine_of_turns(turns), _sine_of_turns(0.25 - jnp.abs(turns))
 

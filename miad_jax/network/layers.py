@@ -1,4 +1,4 @@
-"""Building blocks: a matrix product and an activation with hand-written gradients, and Linear."""
+"""Building blocks: a product and an activation with hand-written gradients, a norm, and Linear."""
 
 from __future__ import annotations
 
@@ -68,6 +68,14 @@ def _wide(x: Array) -> Array:
     return x.astype(jnp.float32) if x.dtype == jnp.bfloat16 else x
 
 
+def normalised(x: Float[Array, "*rows n"]) -> Float[Array, "*rows n"]:
+    """(x − mean)/√(variance + 1e-5) over the last dimension, computed in float32."""
+    wide = _wide(x)
+    centred = wide - wide.mean(-1, keepdims=True)
+    variance = jnp.square(centred).mean(-1, keepdims=True)
+    return (centred * jax.lax.rsqrt(variance + 1e-5)).astype(x.dtype)
+
+
 class Linear(nn.Module):
     """x @ kernel + bias, both drawn from U(±1/√fan_in), as in the published network.
 
@@ -79,17 +87,19 @@ class Linear(nn.Module):
         fan_in: Width of the whole input; None for the width of x.
         use_bias: Whether to add a bias.
         dtype: Precision of the product; parameters are float32.
+        zero: Whether the parameters start at 0 instead.
     """
 
     features: int
     fan_in: int | None = None
     use_bias: bool = True
     dtype: jnp.dtype = jnp.float32
+    zero: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "*rows n"]) -> Float[Array, "*rows m"]:
         """Apply the layer to the last dimension."""
-        bound = (self.fan_in or x.shape[-1]) ** -0.5
+        bound = 0.0 if self.zero else (self.fan_in or x.shape[-1]) ** -0.5
 
         def uniform(key, shape):
             return jax.random.uniform(key, shape, jnp.float32, -bound, bound)

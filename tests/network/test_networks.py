@@ -4,7 +4,7 @@ The symmetries are those of Appendix A of arXiv:2511.14426.
 """
 
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -20,14 +20,15 @@ from miad_jax.network.base import UNKNOWN_CHUNK
 from miad_jax.padding import resize
 from tests.symmetries import each_symmetry
 
-TINY = {"cspnet": {"hidden_dim": 16, "num_layers": 2, "num_freqs": 4, "time_dim": 8}}
+SMALL = {"hidden_dim": 16, "num_layers": 2, "num_freqs": 4, "time_dim": 8}
+TINY = {"cspnet": SMALL, "transformer": {**SMALL, "num_heads": 2, "pair_dim": 8}}
 """Settings of every network with which it compiles in a second."""
 
 ONE_TIME = {"cspnet": "CSPNet"}
 """Networks that take one time for all parts, and how they call themselves."""
 
-WITHOUT_PROPERTIES = {"cspnet": "CSPNet"}
-"""Networks that are told no properties, and how they call themselves."""
+WITHOUT_PROPERTIES = {"cspnet"}
+"""Networks that cannot be told properties."""
 
 SLOTS = 5
 TIME = jnp.array([3, 400, 999])
@@ -52,8 +53,14 @@ def name(request):
 
 @pytest.fixture(scope="module")
 def network(name):
+    return known(name)
+
+
+@cache
+def known(name, **fields):
+    """A tiny network, compiled once for the whole suite."""
     rng = np.random.default_rng(7)
-    net = NETWORKS[name](**TINY[name])
+    net = NETWORKS[name](**TINY[name], **fields)
     shapes = jax.eval_shape(net.init_params, jax.random.key(0))
     params = jax.tree.map(
         lambda x: jnp.asarray(rng.normal(size=x.shape) / np.sqrt(x.shape[0]), x.dtype), shapes
@@ -214,11 +221,131 @@ def test_times_of_their_own_are_refused_by_name(name, network, crystals):
         network.net.denoise(network.params, crystals, Times.same(TIME, SLOTS))
 
 
+def test_one_time_is_that_of_every_part(name, network, crystals):
+    if name in ONE_TIME:
+        pytest.skip("it takes one time")
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        network(crystals, TIME),
+        network(crystals, Times.same(TIME, SLOTS)),
+    )
+    one = Times.same(TIME[0], SLOTS)
+    for a, b in zip(
+        jax.tree.leaves(network(crystals[0], one)),
+        jax.tree.leaves(network(crystals, Times.same(TIME, SLOTS))),
+        strict=True,
+    ):
+        np.testing.assert_allclose(a, b[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("part", ["lattice", "coords", "types"])
+def test_the_time_of_each_part_matters_to_its_crystal_alone(name, network, crystals, part):
+    if name in ONE_TIME:
+        pytest.skip("it takes one time")
+    same = Times.same(TIME, SLOTS)
+    time = getattr(same, part)
+    known = network(crystals, replace(same, **{part: time.at[0].set(-1)}))
+    for now, then in zip(*map(jax.tree.leaves, (network(crystals, same), known)), strict=True):
+        assert np.abs(now[0] - then[0]).max() > 1e-4
+        np.testing.assert_allclose(now[1:], then[1:], atol=1e-5)
+        assert np.isfinite(then).all()
+
+
+@pytest.mark.parametrize("part", ["coords", "types"])
+def test_the_time_of_an_atom_goes_with_it_and_that_of_padding_nowhere(
+    name, network, random_crystals, part
+):
+    if name in ONE_TIME:
+        pytest.skip("it takes one time")
+    crystals = random_crystals([5, 1, 3], SLOTS)
+    times = Times.same(TIME, SLOTS)
+    one = replace(times, **{part: getattr(times, part).at[:, 0].set(-1)})
+    other = replace(times, **{part: getattr(times, part).at[:, 1].set(-1)})
+    swap = np.array([1, 0, 2, 3, 4])
+    swapped = jax.tree.map(lambda x: x[:, swap], replace(crystals, lattice=crystals.frac_coords))
+    swapped = network(replace(swapped, lattice=crystals.lattice), other)
+    said = network(crystals, one)
+    assert_close(swapped.types[:, swap], said.types, "types")
+    assert_close(swapped.coords[:, swap], said.coords, "coords")
+    assert_close(swapped.lattice, said.lattice, "lattice")
+    assert np.abs(network(crystals, other).types - said.types)[0].max() > 1e-4
+    # Slots 1 … 4 of the second crystal are padding.
+    padded = replace(times, **{part: getattr(times, part).at[1, 1:].set(-1)})
+    jax.tree.map(np.testing.assert_array_equal, network(crystals, padded), network(crystals, times))
+
+
+def told(name):
+    """A network that is told two properties, with parameters; skips one that is told none."""
+    if name in WITHOUT_PROPERTIES:
+        pytest.skip("it is told none")
+    return known(name, properties=("gap", "energy"))
+
+
+def test_a_property_matters_to_its_crystal_alone_and_nan_is_not_given(name, crystals):
+    network = told(name)
+    run = partial(network.denoise, network.params, crystals, TIME)
+    gap = jnp.array([1.0, jnp.nan, -300.0])
+    free = run(Condition(properties={"gap": jnp.full(3, jnp.nan)}))
+    given = run(Condition(properties={"gap": gap}))
+    both = run(Condition(properties={"gap": gap, "energy": gap}))
+    for a, b, c in zip(*map(jax.tree.leaves, (free, given, both)), strict=True):
+        np.testing.assert_allclose(a[1], b[1], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(b[1], c[1], rtol=1e-4, atol=1e-5)
+        for i in (0, 2):
+            assert np.abs(a[i] - b[i]).max() > 1e-4
+            assert np.abs(b[i] - c[i]).max() > 1e-4
+    for condition in (None, Condition(), Condition.of_elements([8], 3)):
+        jax.tree.map(np.testing.assert_array_equal, run(condition), free)
+
+
+def test_an_unknown_property_leaves_no_nan_in_the_gradient(name, crystals):
+    network = told(name)
+    asked = Condition(properties={"gap": jnp.array([1.0, jnp.nan, 2.0])})
+
+    @jax.jit
+    @jax.grad
+    def gradient(params):
+        prediction = network.net.denoise(params, crystals, TIME, asked)
+        return sum(jnp.square(x).sum() for x in jax.tree.leaves(prediction))
+
+    gradients = gradient(network.params)
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(gradients))
+
+
+def test_one_crystal_is_told_its_property(name, crystals):
+    network = told(name)
+    asked = Condition(properties={"energy": jnp.array([-1.5, 0.2, jnp.nan])})
+    every = network.denoise(network.params, crystals, TIME, asked)
+    for i in (0, 2):
+        one = jax.tree.map(lambda x, i=i: x[i], (crystals, TIME, asked))
+        one = network.denoise(network.params, *one)
+        for a, b in zip(*map(jax.tree.leaves, (one, every)), strict=True):
+            np.testing.assert_allclose(a, b[i], rtol=1e-4, atol=1e-5)
+
+
+def test_a_property_that_the_network_is_not_told_is_refused(name, crystals):
+    network = told(name)
+    asked = Condition(properties={"gap": jnp.ones(3), "hardness": jnp.ones(3)})
+    with pytest.raises(ValueError, match="is told gap, energy, and was asked for hardness: "):
+        network.net.denoise(network.params, crystals, TIME, asked)
+
+
+def test_no_property_changes_no_parameters(name, network):
+    if name in WITHOUT_PROPERTIES:
+        pytest.skip("it is told none")
+    more, plain = (
+        jax.tree_util.tree_flatten_with_path(x)[0] for x in (told(name).params, network.params)
+    )
+    shapes = {jax.tree_util.keystr(path): x.shape for path, x in more}
+    for path, x in plain:
+        assert shapes.pop(jax.tree_util.keystr(path)) == x.shape
+    assert all("['properties']" in path for path in shapes)
+    assert not any("properties" in jax.tree_util.keystr(path) for path, _ in plain)
+
+
 def test_properties_are_refused_by_name(name, network, crystals):
-    if name not in WITHOUT_PROPERTIES:
-        pytest.skip("it is told them")
     asked = Condition(properties={"band_gap": jnp.ones(3), "hardness": jnp.ones(3)})
-    said = f"{WITHOUT_PROPERTIES[name]} is not told properties.* for band_gap, hardness"
+    said = f"{type(network.net).__name__} is not told properties.* for band_gap, hardness"
     with pytest.raises(ValueError, match=said):
         network.net.denoise(network.params, crystals, TIME, asked)
 

@@ -13,6 +13,7 @@ from miad_jax.condition import Condition
 from miad_jax.config import default_config
 from miad_jax.crystal import Prediction
 from miad_jax.diffusion import make_diffusion
+from miad_jax.network import Transformer
 from miad_jax.training import Objective, load_training_data, train_step, validation_loss
 from miad_jax.training.sharding import ShardedTraining
 from miad_jax.training.state import create
@@ -134,6 +135,20 @@ def test_validation_tells_each_crystal_its_own_also_in_the_last_chunk(data, watc
     plain = run(jnp.float32(1), crystals, key)
     for one, two in zip(jax.tree.leaves(terms), jax.tree.leaves(plain), strict=True):
         np.testing.assert_array_equal(one, two)
+
+
+def test_a_transformer_learns_of_what_it_is_told(data):
+    net = Transformer(16, 1, 2, 8, 2, 8, 1, properties=("place",))
+    shapes = jax.eval_shape(net.init_params, jax.random.key(0))
+    params = jax.tree.map(lambda x: jnp.full(x.shape, 0.1).at[::2].set(-0.1), shapes)
+    state, batch = create(params, DESCENT, jax.random.key(1)), data.train[:8]
+    run = jax.jit(partial(train_step, objective_of(net, 8), DESCENT))
+    half = jnp.where(jnp.arange(8) % 2, jnp.nan, jnp.linspace(-1, 1, 8))
+    told, terms = run(state, batch, jnp.arange(8), Condition(properties={"place": half}))
+    assert all(np.isfinite(x) for x in terms.means().values())
+    moved = jax.tree.map(lambda x, y: np.abs(x - y).max(), told.params, params)
+    assert moved["properties"].keys() == {"place_in", "place_out", "place_unknown"}
+    assert all(x > 0 for x in jax.tree.leaves(moved["properties"]))
 
 
 # The columns of a data set.
