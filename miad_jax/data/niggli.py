@@ -35,6 +35,8 @@ def niggli_reduce(
     """
     lattice, frac_coords = np.asarray(lattice, np.float64), np.asarray(frac_coords, np.float64)
     basis = _niggli_basis(lattice)
+    if basis is None:
+        return lattice, frac_coords
     # M L with the whole numbers M is exact; what a reduction returns carries its rounding.
     return basis @ lattice, frac_coords @ np.rint(np.linalg.inv(basis))
 
@@ -55,16 +57,15 @@ def is_reduced(lattice: Float[np.ndarray, "3 3"]) -> bool:
     return bool(diagonals.min() * room >= c)
 
 
-def _niggli_basis(lattice: np.ndarray) -> np.ndarray:
-    """Whole numbers [3, 3] of determinant 1 that make the reduced cell's vectors."""
-    unchanged = np.eye(3)
+def _niggli_basis(lattice: np.ndarray) -> np.ndarray | None:
+    """Whole numbers [3, 3] of determinant 1 that make the reduced cell; None if there are none."""
     if not (np.isfinite(lattice).all() and abs(np.linalg.det(lattice)) > 0):
-        return unchanged
+        return None
     if (found := _by_spglib(lattice)) is not None:
         return found
     minkowski = _by_minkowski(lattice)
     if minkowski is None:
-        return unchanged
+        return None
     again = _by_spglib(minkowski @ lattice)
     return minkowski if again is None else again @ minkowski
 

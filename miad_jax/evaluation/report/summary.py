@@ -164,8 +164,8 @@ def summary_text(
         "pymatgen's tolerance, which papers print, differ in long cells. Nothing here was "
         "relaxed, and nothing says whether a crystal is stable or new.",
         "",
-        f"A structure is plausible if it passes all of this: {PLAUSIBLE}. The range in brackets "
-        "is a 95 % interval.",
+        f"A structure is plausible if it passes all these tests: {PLAUSIBLE}. Failed samples count "
+        "as not plausible. The range in brackets is a 95 % interval.",
         "",
     ]
     if numbers["implausible_because"]:
