@@ -1,9 +1,11 @@
 """Folders that version 0.1 wrote: they load, continue, and sampling anew gives the same."""
 
+import csv
 import json
 import zipfile
 from pathlib import Path
 
+import ase.io
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 
 from miad_jax.config import default_config
 from miad_jax.crystal import Crystal
+from miad_jax.evaluation import load_samples
 from miad_jax.model import load_model
 from miad_jax.training import load_training_data, train
 from tests.in_process import run_command
@@ -116,19 +119,25 @@ def contents(folder):
     return {path: path.read_bytes() for path in kept}
 
 
-def lines(folder, num):
-    return (folder / "samples.csv").read_text().splitlines()[: num + 1]
+def table(folder):
+    with (folder / "samples.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 def assert_continued(folder, num, arguments):
-    """More samples, and those of 0.1 byte for byte."""
-    before, rows = contents(folder), lines(folder, num)
+    """More samples, and those of 0.1 as they were: columns that 0.1 lacked are empty."""
+    before, rows = contents(folder), table(folder)
     with np.load(folder / "samples.npz") as file:
         old = dict(file)
     new = sample(folder, *arguments, f"--num={num + 2}")
     assert {path: path.read_bytes() for path in before} == before
-    assert lines(folder, num) == rows
-    assert len(lines(folder, num + 2)) == num + 3
+    now = table(folder)
+    assert len(now) == num + 2
+    for row, old_row in zip(now[:num], rows, strict=True):
+        assert {name: row[name] for name in old_row} == old_row
+        assert {row[name] for name in row.keys() - old_row.keys()} == {""}
+    assert {row["plausible"] for row in now[num:]} <= {"True", "False"}
+    assert all(row["plausible"] in (True, False) for row in load_samples(folder).rows)
     for name, array in old.items():
         np.testing.assert_array_equal(new[name][:num], array)
         assert new[name].dtype == array.dtype
@@ -141,6 +150,10 @@ def test_samples_of_a_run_continue(of_0_1):
 
 def test_samples_of_the_weights_continue_and_anew_are_the_same(of_0_1):
     assert_continued(of_0_1 / "default", 4, DEFAULT)
+    rows = table(of_0_1 / "default")
+    for frame in ase.io.read(of_0_1 / "default" / "samples.extxyz", index=":"):
+        edges = [float(rows[frame.info["index"]][name]) for name in "abc"]
+        np.testing.assert_allclose(frame.cell.lengths(), edges, rtol=1e-5)
     with np.load(of_0_1 / "default" / "samples.npz") as file:
         continued = dict(file)
     anew = sample(of_0_1 / "anew", *DEFAULT, "--num=6")

@@ -1,12 +1,14 @@
 """Make crystals: `python -m miad_jax.sample --checkpoint=runs/mp20 --num=1000 --out=samples`.
 
 Without a checkpoint, the weights that come with the package are taken. What is done is on disk; the
-same command continues, and a larger --num adds samples.
+same command continues, and a larger --num adds samples. Files for people hold each crystal in its
+Niggli cell with its atoms sorted by element; samples.npz holds the arrays as generated.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, get_args
@@ -22,6 +24,7 @@ from miad_jax.config import LAST_STEPS, load_config, upgraded, validate
 from miad_jax.data.sample_folder import SampleDirectory
 from miad_jax.diffusion.keys import sample_keys
 from miad_jax.evaluation import describe_all, write_summary
+from miad_jax.evaluation.report.summary import refined_sentence
 from miad_jax.model import DEFAULT, TrainedModel, load_model
 from miad_jax.parallel.progress import TerminalProgress
 from miad_jax.sampling import SOLVERS, Sampler, draw_num_atoms
@@ -107,6 +110,13 @@ flags.DEFINE_float(
     "Divides the logits of atom types: below 1 fewer elements; default: the model's",
     flag_values=FLAGS,
 )
+flags.DEFINE_float(
+    "refine",
+    None,
+    "Move crystals onto the symmetry found within so many Å (0.1, say), if no atom moves by more; "
+    "default: as generated",
+    flag_values=FLAGS,
+)
 flags.DEFINE_integer("batch_size", None, "Samples at a time; by the device", flag_values=FLAGS)
 flags.DEFINE_integer("chunk_size", None, "Samples the network sees at once", flag_values=FLAGS)
 flags.DEFINE_bool(
@@ -121,6 +131,10 @@ def main(argv: Sequence[str]) -> int:
         value = FLAGS[name].value
         if value is not None and value < 1:
             raise ValueError(f"--{name} is {value}; allowed: a whole number from 1 on")
+    if FLAGS.refine is not None and not 0 < FLAGS.refine < math.inf:
+        raise ValueError(
+            f"--refine is {FLAGS.refine:g}; allowed: a positive, finite number of Å, such as 0.1"
+        )
     cores_as_devices()
     model = load_model(FLAGS.checkpoint)
     config = validate(_with_flags(model.config), num_devices=1)
@@ -151,7 +165,7 @@ def main(argv: Sequence[str]) -> int:
                 num_atoms = draw_num_atoms(keys, model.histogram)
             crystals, num_real = sampler.draw(keys, num_atoms, bar=bar)
             extra = {"num_real_atoms": num_real} if FLAGS.record_num_atoms else {}
-            rows = describe_all(crystals, infused=infused)
+            rows = describe_all(crystals, infused=infused, refine_angstrom=FLAGS.refine)
             directory.write_batch(indices[0], crystals, rows, **extra)
 
     samples = directory.finish()
@@ -160,13 +174,17 @@ def main(argv: Sequence[str]) -> int:
         samples.rows,
         samples.crystals,
         run=_shown(model),
+        refine_angstrom=FLAGS.refine,
         reference_histogram=model.histogram,
     )
     print(
         f"{summary['num_crystals']} crystals of {summary['num_samples']} samples, "
-        f"{summary['num_valid_structures']} valid structures, in {directory.path}: cif/, "
-        "samples.extxyz, samples.csv, samples.npz, summary.md, summary.png"
+        f"{summary['num_valid_structures']} valid and {summary['num_plausible']} plausible "
+        f"structures, in {directory.path}: cif/, samples.extxyz, samples.csv, samples.npz, "
+        "summary.md, summary.png"
     )
+    if FLAGS.refine is not None:
+        print(refined_sentence(summary, FLAGS.refine))
     return 0
 
 
@@ -203,13 +221,18 @@ def _times(listed: Sequence[str]) -> tuple[int, ...]:
 
 
 def _run(model: TrainedModel, config: ConfigDict, sampler: Sampler) -> dict[str, Any]:
-    """What the samples depend on."""
+    """What the samples and their files depend on.
+
+    A run that refines nothing says nothing of it, as folders of version 0.1 do.
+    """
+    refined = {} if FLAGS.refine is None else {"refine_angstrom": FLAGS.refine}
     trained = model.config.to_dict()
     del trained["sampling"]  # what is taken of it stands beside it
     return {
         "seed": FLAGS.seed,
         "sampling": {**config.sampling.to_dict(), "steps": sampler.num_steps},
         "chunk_size": sampler.chunk_size,
+        **refined,
         "checkpoint_step": model.step,
         "parameters": model.digest,
         "data_fingerprint": model.fingerprint,

@@ -9,6 +9,7 @@ from miad_jax.data.packed import Records, load_packed, pad, save_packed
 from miad_jax.data.packing import pack, stack
 from miad_jax.data.reading import READERS, SPLITS, Row, read_rows
 from miad_jax.data.structures import from_atoms, from_structures, to_atoms, to_structures
+from miad_jax.data.written import as_written
 
 __all__ = [
     "EMBEDDED",
@@ -16,6 +17,7 @@ __all__ = [
     "SPLITS",
     "Records",
     "Row",
+    "as_written",
     "available_splits",
     "from_atoms",
     "from_structures",

@@ -2,14 +2,14 @@
 
     run.json            what identifies the run
     batches/            one file a batch: crystals, rows and extras; the only state there is
-    cif/000123_NaCl.cif
-    samples.extxyz
+    cif/000123_NaCl.cif crystals as `written.as_written` gives them: in the Niggli cell,
+    samples.extxyz      right-handed, sorted by element, and refined if the run says so
     samples.csv         a row for every sample, also for those that are no crystal
     samples.npz         every sample as generated, mirage atoms included
 
 A batch is one file that is moved into place whole, so an interrupt loses at most the batch in
 the making, and a second call goes on after the last one. The other files are made from the
-batches, and made again when there are more.
+batches, and made again when there are more. Batches and `samples.npz` hold arrays as generated.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from jaxtyping import Int, Shaped
 from miad_jax.crystal import Crystal
 from miad_jax.data.formats import csv_text, extxyz_text, npz_bytes, plain_formula
 from miad_jax.data.structures import to_structures
+from miad_jax.data.written import as_written
 from miad_jax.mirage import reduce
 from miad_jax.padding import resize
 from miad_jax.storage.files import remove_partial_files, write_atomically
@@ -65,7 +66,8 @@ class SampleDirectory:
 
     Attributes:
         path: The folder.
-        run: What identifies the run.
+        run: What identifies the run. Two of its entries are read here: `seed`, which every row
+            gets, and `refine_angstrom`, how far atoms may move onto their crystal's symmetry.
     """
 
     path: Path
@@ -123,7 +125,8 @@ class SampleDirectory:
         Args:
             first_index: Number in the run of the batch's first sample; the others follow.
             crystals: The batch as generated, mirage atoms included.
-            rows: A row each, as `describe` returns it; `reason` and `formula` are read here.
+            rows: A row each, as `describe` returns it; `reason`, `formula` and `refined` are read
+                here. A crystal whose row lacks `refined` goes out in the cell it was generated in.
             **extra: Integer arrays with a row each, for example `num_real_atoms` [num, steps].
 
         Raises:
@@ -194,8 +197,8 @@ class SampleDirectory:
         """
         samples = self.read()
         good = [i for i, row in enumerate(samples.rows) if not row["reason"]]
-        crystals = reduce(samples.crystals[good]) if good else []
         rows = [samples.rows[i] for i in good]
+        crystals = self._written(samples)
         for crystal, row in zip(crystals, rows, strict=True):
             path = self.path / "cif" / f"{row['index']:06d}_{plain_formula(row['formula'])}.cif"
             if not path.exists():
@@ -206,6 +209,23 @@ class SampleDirectory:
         arrays |= {"index": samples.index, **samples.extra}
         write_atomically(self.path / "samples.npz", npz_bytes(arrays))
         return samples
+
+    def _written(self, samples: Samples) -> list[Crystal]:
+        """What files hold of every sample that is a crystal, without mirage atoms.
+
+        A row describes the crystal in one form, and the crystal goes out in it: as `as_written`
+        gives it, and as generated where the row says nothing of refining.
+        """
+        good = [i for i, row in enumerate(samples.rows) if not row["reason"]]
+        crystals = reduce(samples.crystals[good]) if good else []
+        found = []
+        for i, crystal in zip(good, crystals, strict=True):
+            row = samples.rows[i]
+            if "refined" in row:
+                tolerance = self.run["refine_angstrom"] if row["refined"] else None
+                crystal = as_written(crystal, tolerance).crystal
+            found.append(crystal)
+        return found
 
     def _batches(self) -> Iterator[tuple[int, int, Path]]:
         """First and last index and file of every batch, in order."""

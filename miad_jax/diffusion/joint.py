@@ -20,7 +20,7 @@ from miad_jax.condition import Condition, Time, Times, each_part
 from miad_jax.crystal import Crystal, Prediction
 from miad_jax.diffusion.coords import WrappedNormal
 from miad_jax.diffusion.keys import for_each
-from miad_jax.diffusion.process import Continuous
+from miad_jax.diffusion.process import LatticeProcess
 from miad_jax.diffusion.types import TypesNoise, UniformD3PM
 from miad_jax.padding import keep_padding
 
@@ -44,7 +44,7 @@ class Diffusion:
         (1000, 0.5)
     """
 
-    lattice: Continuous
+    lattice: LatticeProcess
     coords: WrappedNormal
     types: UniformD3PM
 

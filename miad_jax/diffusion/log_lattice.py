@@ -221,5 +221,3 @@ class LogLattice:
 def _read(said: Lattice, x_t: Lattice) -> Numbers:
     """v̂_i = ⟨B_i, said L_t⁻¹⟩."""
     return on_basis(product("...ij,...jk->...ik", said, jnp.linalg.inv(x_t)))
-
-

@@ -9,10 +9,10 @@ from miad_jax.diffusion.coords import WrappedNormal
 from miad_jax.diffusion.joint import Diffusion
 from miad_jax.diffusion.lattice import LatticeDDPM
 from miad_jax.diffusion.log_lattice import LogLattice
-from miad_jax.diffusion.process import Process
+from miad_jax.diffusion.process import LatticeProcess
 from miad_jax.diffusion.types import UniformD3PM
 
-LATTICES: dict[str, Callable[[int], Process]] = {
+LATTICES: dict[str, Callable[[int], LatticeProcess]] = {
     "ddpm": LatticeDDPM.make,
     "log": LogLattice.make,
 }

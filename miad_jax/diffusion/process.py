@@ -75,8 +75,12 @@ class Process(Protocol):
         """
 
 
-class Continuous(Process, Protocol):
-    """The diffusion of a field of real numbers, whose `clean` is a value."""
+class LatticeProcess(Process, Protocol):
+    """The diffusion of the lattice, whose `clean` is a value in Å."""
+
+    @property
+    def alpha_bar(self) -> Float[Array, " time"]:
+        """ᾱ_t, the share of the signal's variance at t; 1 in the clean row."""
 
     def predicting(self, x_0: Array, x_t: Array, t: Int[Array, "*#times"]) -> Array:
         """The prediction of which `clean` makes x_0; t ≥ 0."""

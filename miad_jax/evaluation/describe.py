@@ -3,11 +3,11 @@
 A generated array need not be a crystal: it may hold NaN, no atom, or a cell without volume.
 `describe` looks for that first, never raises for it, and says it in the row's `reason`; a
 row with an empty `reason` belongs to a crystal that can be written to a file and read back.
+Such a row describes the crystal as it is written: in its Niggli cell, and refined if asked for.
 """
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterable
 from typing import Any
@@ -17,12 +17,19 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from miad_jax.crystal import MIRAGE, Crystal
+from miad_jax.data.symmetry import (
+    PYMATGEN_ANGLE_TOLERANCE_DEGREES,
+    SPGLIB_ANGLE_TOLERANCE,
+    find_symmetry,
+)
+from miad_jax.data.written import as_written
+from miad_jax.evaluation.validity.plausible import density_g_per_cm3, why_implausible
 from miad_jax.evaluation.validity.structure import (
-    MIN_VALID_DISTANCE_ANGSTROM,
     NOT_AN_ELEMENT,
     NOT_FINITE,
+    distances,
     is_valid_structure,
-    min_distance,
+    smallest_off_diagonal,
     why_no_crystal,
 )
 
@@ -32,33 +39,52 @@ Row = dict[str, Any]
 SYMPREC_ANGSTROM = (0.1, 0.01)
 """Tolerances of the two space groups."""
 
-AMU_PER_ANGSTROM3_IN_G_PER_CM3 = 1.66053906892
+FIRST_CUBIC_GROUP = 195
 
 COLUMNS = (
     *("reduced_formula", "formula", "chemical_system", "num_atoms"),
     *("a", "b", "c", "alpha", "beta", "gamma", "volume_angstrom3", "density_g_per_cm3"),
     *(f"{name}_{s:g}" for s in SYMPREC_ANGSTROM for name in ("spacegroup", "spacegroup_number")),
-    *("min_distance_angstrom", "valid_structure", "reason"),
+    *(f"spacegroup_number_pymatgen_{s:g}" for s in SYMPREC_ANGSTROM),
+    *("min_distance_angstrom", "valid_structure", "plausible", "implausible_because"),
+    *("refined", "reason"),
 )
-"""Keys of every row, in the order in which tables show them; edges in Å, angles in degrees."""
+"""Keys of every row, in the order in which tables show them; edges in Å, angles in degrees.
+
+Edges and angles are those of the Niggli cell. `spacegroup_…` are spglib's with its own rule for
+angles, `spacegroup_number_pymatgen_…` spglib's with pymatgen's angle tolerance of 5°, which papers
+print; the number that ends a name is the tolerance in Å.
+"""
 
 
-def describe(crystal: Crystal, *, infused: bool = True) -> Row:
-    """Describe one crystal; never raises for what the crystal holds.
+def no_crystal_row(reason: str) -> Row:
+    """The row of a sample that is no crystal, for this reason."""
+    outcomes = {"valid_structure": False, "plausible": False, "refined": False}
+    return dict.fromkeys(COLUMNS) | outcomes | {"reason": reason}
 
-    `validity.structure` decides whether the arrays are a crystal and its structure is valid.
+
+def describe(
+    crystal: Crystal, *, infused: bool = True, refine_angstrom: float | None = None
+) -> Row:
+    """Describe one crystal as it is written; never raises for what the crystal holds.
+
+    `validity.structure` decides whether the arrays are a crystal and its structure is valid,
+    `validity.plausible` whether it is plausible, `data.written` what is written of it.
 
     Args:
         crystal: One crystal, with or without its mirage atoms and padding.
         infused: Whether mirage atoms are allowed. They are dropped where they are; in a sample
             of a model without infusion an atom of type 0 makes the sample a failed one.
+        refine_angstrom: Describe the crystal moved onto its symmetry, if no atom moves by more
+            than this; `refined` says whether it was. None leaves it.
 
     Returns:
-        A row with the keys `COLUMNS`. Where `reason` is not empty, `valid_structure` is False
-        and what cannot be known is None.
+        A row with the keys `COLUMNS`. `implausible_because` is empty for a plausible crystal. Where
+        `reason` is not empty, `valid_structure` and `plausible` are False, what cannot be known
+        is None, and edges and angles are those of the cell as it is.
 
     Raises:
-        ValueError: If `crystal` is a batch.
+        ValueError: If `crystal` is a batch, or `refine_angstrom` is not a positive, finite number.
     """
     if crystal.batch_shape:
         raise ValueError(
@@ -71,21 +97,31 @@ def describe(crystal: Crystal, *, infused: bool = True) -> Row:
     atom_types = np.asarray(crystal.atom_types, int)[mask]
     real = atom_types != MIRAGE
 
-    row: Row = dict.fromkeys(COLUMNS) | {"num_atoms": int(real.sum()), "valid_structure": False}
-    row["reason"] = why_no_crystal(lattice, frac_coords, atom_types, infused=infused)
+    row = no_crystal_row(why_no_crystal(lattice, frac_coords, atom_types, infused=infused))
+    row["num_atoms"] = int(real.sum())
     if row["reason"] not in (NOT_FINITE, NOT_AN_ELEMENT):
         row |= _composition(atom_types[real]) | _cell(lattice)
     if not row["reason"]:
-        row |= _structure(lattice, frac_coords[real], atom_types[real])
+        written, row["refined"] = as_written(crystal, refine_angstrom)
+        lattice = np.asarray(written.lattice)
+        row |= _cell(lattice)
+        row |= _structure(lattice, np.asarray(written.frac_coords), np.asarray(written.atom_types))
     return row
 
 
-def describe_all(crystals: Crystal | Iterable[Crystal], *, infused: bool = True) -> list[Row]:
+def describe_all(
+    crystals: Crystal | Iterable[Crystal],
+    *,
+    infused: bool = True,
+    refine_angstrom: float | None = None,
+) -> list[Row]:
     """Describe every crystal of a batch, or of a list such as `reduce` returns."""
     if isinstance(crystals, Crystal):
         on_host = jax.tree.map(np.asarray, crystals)
         crystals = [on_host[i] for i in range(len(on_host))]
-    return [describe(crystal, infused=infused) for crystal in crystals]
+    return [
+        describe(crystal, infused=infused, refine_angstrom=refine_angstrom) for crystal in crystals
+    ]
 
 
 def spacegroup(
@@ -93,30 +129,16 @@ def spacegroup(
     frac_coords: Float[np.ndarray, "n 3"],
     atom_types: Int[np.ndarray, " n"],
     symprec_angstrom: float,
+    angle_tolerance_degrees: float = SPGLIB_ANGLE_TOLERANCE,
 ) -> tuple[str | None, int | None]:
     """Hermann-Mauguin symbol and number; (None, None) where spglib finds none.
 
-    It finds none where atoms are closer than the tolerance. It is not asked where an atom's
-    own image is closer than 0.5 Å, since its search then takes seconds and finds none.
+    It finds none where atoms are closer than the tolerance. Arguments are those of
+    `symmetry.find_symmetry`: the cell is a reduced one.
     """
-    import spglib
-    from ase.geometry import minkowski_reduce
-
-    reduced, basis = minkowski_reduce(lattice)
-    if np.linalg.norm(reduced, axis=-1).min() < MIN_VALID_DISTANCE_ANGSTROM:
-        return None, None
-    positions = frac_coords @ np.linalg.inv(basis)
-    os.environ.setdefault("SPGLIB_WARNING", "OFF")  # else its C code prints on stderr
-    with warnings.catch_warnings():
-        # spglib 2.8 warns that a later version raises instead of returning None; both are met.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        try:
-            found = spglib.get_symmetry_dataset(
-                (reduced.tolist(), positions.tolist(), atom_types.tolist()),
-                symprec=symprec_angstrom,
-            )
-        except getattr(spglib, "SpglibError", RuntimeError):
-            found = None
+    found = find_symmetry(
+        lattice, frac_coords, atom_types, symprec_angstrom, angle_tolerance_degrees
+    )
     return (None, None) if found is None else (found.international, int(found.number))
 
 
@@ -155,17 +177,37 @@ def _cell(lattice: np.ndarray) -> Row:
 
 def _structure(lattice: np.ndarray, frac_coords: np.ndarray, atom_types: np.ndarray) -> Row:
     """What takes a cell with volume: density, space groups, smallest distance, validity."""
-    from ase.data import atomic_masses
-
     volume = float(abs(np.linalg.det(lattice)))
-    distance = min_distance(lattice, frac_coords)
-    density = atomic_masses[atom_types].sum() * AMU_PER_ANGSTROM3_IN_G_PER_CM3 / volume
+    apart = distances(lattice, frac_coords)
+    closest = smallest_off_diagonal(apart)
+    because = why_implausible(lattice, apart, atom_types)
     row: Row = {
-        "density_g_per_cm3": float(density),
-        "min_distance_angstrom": distance if np.isfinite(distance) else None,
-        "valid_structure": is_valid_structure(distance, volume),
+        "density_g_per_cm3": density_g_per_cm3(lattice, atom_types),
+        "min_distance_angstrom": closest if np.isfinite(closest) else None,
+        "valid_structure": is_valid_structure(closest, volume),
+        "plausible": not because,
+        "implausible_because": because,
     }
     for symprec in SYMPREC_ANGSTROM:
-        symbol, number = spacegroup(lattice, frac_coords, atom_types, symprec)
-        row |= {f"spacegroup_{symprec:g}": symbol, f"spacegroup_number_{symprec:g}": number}
+        row |= _spacegroups(lattice, frac_coords, atom_types, symprec)
     return row
+
+
+def _spacegroups(
+    lattice: np.ndarray, frac_coords: np.ndarray, atom_types: np.ndarray, symprec: float
+) -> Row:
+    """The space group by both rules for angles.
+
+    Where spglib finds a cubic group its search, the slowest by far, is not repeated: at 5° too
+    the lattice has the 48 rotations of a cube, and no lattice has more.
+    """
+    crystal = lattice, frac_coords, atom_types
+    symbol, number = spacegroup(*crystal, symprec)
+    by_pymatgen = number
+    if (number or 0) < FIRST_CUBIC_GROUP:
+        _, by_pymatgen = spacegroup(*crystal, symprec, PYMATGEN_ANGLE_TOLERANCE_DEGREES)
+    return {
+        f"spacegroup_{symprec:g}": symbol,
+        f"spacegroup_number_{symprec:g}": number,
+        f"spacegroup_number_pymatgen_{symprec:g}": by_pymatgen,
+    }

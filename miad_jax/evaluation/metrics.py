@@ -13,8 +13,15 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
+from miad_jax.data.symmetry import PYMATGEN_ANGLE_TOLERANCE_DEGREES
 from miad_jax.evaluation.describe import SYMPREC_ANGSTROM
 from miad_jax.evaluation.statistics import Quantity, Rate, bootstrap
+from miad_jax.evaluation.validity.plausible import (
+    DENSITIES_G_PER_CM3,
+    MAX_NIGGLI_EDGE_ANGSTROM,
+    MIN_HEIGHT_ANGSTROM,
+    MIN_SHARE_OF_RADII,
+)
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -30,8 +37,30 @@ THRESHOLDS: dict[str, Callable[[float], bool]] = {
 POTENTIAL, DFT = "e_above_hull_ev_per_atom", "dft_e_above_hull_ev_per_atom"
 """Columns of energies above the hull."""
 
+SYMMETRIES = (
+    (
+        "spacegroup_number", "",
+        "space group by spglib, with its own rule for angles, other than P1, of the crystals",
+    ),
+    (
+        "spacegroup_number_pymatgen", f" and {PYMATGEN_ANGLE_TOLERANCE_DEGREES:g}°",
+        "space group by spglib, with the angle tolerance that pymatgen gives it and papers print, "
+        "other than P1, of the crystals",
+    ),
+)  # fmt: skip
+"""Columns of space groups, how their names in tables end, and what they say."""
+
 MATCHED_ON = {"generated": "", "relaxed": "_relaxed"}
 """Which structures are compared for uniqueness and novelty, and how their columns end."""
+
+
+_LIGHTEST, _DENSEST = DENSITIES_G_PER_CM3
+PLAUSIBLE = (
+    f"every two atoms at least {MIN_SHARE_OF_RADII:g} times the sum of their covalent radii "
+    f"apart, density {_LIGHTEST:g} to {_DENSEST:g} g/cm³, heights of the Niggli cell at least "
+    f"{MIN_HEIGHT_ANGSTROM:g} Å and its edges at most {MAX_NIGGLI_EDGE_ANGSTROM:g} Å"
+)
+"""What `plausible` means, in words."""
 
 
 def with_sun(rows: Rows) -> list[dict[str, Any]]:
@@ -71,7 +100,7 @@ def is_sun(
 
 
 def structure_rates(rows: Rows) -> list[Rate | Quantity]:
-    """Read, valid as a structure, as a composition, and both."""
+    """Read, valid as a structure and plausible, valid as a composition, and both valid."""
     total = len(rows)
     valid, neutral = (
         [bool(row.get(name)) for row in rows] for name in ("valid_structure", "valid_composition")
@@ -85,6 +114,10 @@ def structure_rates(rows: Rows) -> list[Rate | Quantity]:
             "valid structure", sum(valid), total,
             "smallest distance of two sites at least 0.5 Å and volume at least 0.1 Å³, of all "
             "samples",
+        ),
+        Rate(
+            "plausible structure", sum(bool(row["plausible"]) for row in rows), total,
+            f"{PLAUSIBLE}; of all samples; beside the published validity, which passes needles",
         ),
     ]  # fmt: skip
     definitions = {
@@ -142,13 +175,11 @@ def composition_statistics(
         _mean("elements a crystal", elements, "mean number of different elements"),
     ]  # fmt: skip
     for tolerance in SYMPREC_ANGSTROM:
-        groups = [row[f"spacegroup_number_{tolerance:g}"] for row in good]
-        found.append(
-            Rate(
-                f"symmetry above P1 at {tolerance:g} Å", sum((g or 1) > 1 for g in groups),
-                len(good), "space group by spglib other than P1, of the crystals",
-            )
-        )  # fmt: skip
+        for column, end, definition in SYMMETRIES:
+            groups = [row[f"{column}_{tolerance:g}"] for row in good]
+            above = sum((g or 1) > 1 for g in groups)
+            name = f"symmetry above P1 at {tolerance:g} Å{end}"
+            found.append(Rate(name, above, len(good), definition))
     return found
 
 

@@ -17,7 +17,8 @@ from miad_jax.data import read_rows, stack, to_structures
 from miad_jax.data.packing import standardize_rows
 from miad_jax.data.sample_folder import SampleDirectory
 from miad_jax.data.standard import structure_arrays
-from miad_jax.evaluation.describe import COLUMNS, describe
+from miad_jax.data.written import as_written
+from miad_jax.evaluation.describe import describe, no_crystal_row
 from miad_jax.mirage import reduce
 from miad_jax.parallel.executor import Executor
 from miad_jax.parallel.progress import Progress
@@ -53,7 +54,8 @@ def load_samples(
     """Read samples; what cannot be read becomes a row with a reason.
 
     Args:
-        source: The folder that `python -m miad_jax.sample` wrote; a folder or zip of CIFs, an
+        source: The folder that `python -m miad_jax.sample` wrote, whose samples are taken as
+            generated, the refined ones as refined; a folder or zip of CIFs, an
             extxyz, or a CSV with a column `cif`; a batch of crystals, with or without mirage
             atoms; or a list of pymatgen Structures and single Crystals, None for a sample that
             failed. A `SampleSet` is returned as it is.
@@ -110,10 +112,16 @@ def _from_sample_directory(path: Path) -> SampleSet:
     samples = SampleDirectory(path, run).read()
     crystals: list[Crystal | str] = [str(row["reason"]) for row in samples.rows]
     good = [i for i, row in enumerate(samples.rows) if not row["reason"]]
+    refined = {i for i in good if samples.rows[i].get("refined")}
     if good:
         for i, crystal in zip(good, reduce(samples.crystals[np.array(good)]), strict=True):
-            crystals[i] = crystal
-    return _described([str(i) for i in samples.index], crystals)
+            crystals[i] = (
+                as_written(crystal, run["refine_angstrom"]).crystal if i in refined else crystal
+            )
+    found = _described([str(i) for i in samples.index], crystals)
+    for i in refined:
+        found.rows[i]["refined"] = True
+    return found
 
 
 def _described(ids: Sequence[str], crystals: Sequence[Crystal | str]) -> SampleSet:
@@ -126,7 +134,7 @@ def _described(ids: Sequence[str], crystals: Sequence[Crystal | str]) -> SampleS
     for name, crystal in zip(_distinct(ids), crystals, strict=True):
         structure = None
         if isinstance(crystal, str):
-            row = dict.fromkeys(COLUMNS) | {"valid_structure": False, "reason": crystal}
+            row = no_crystal_row(crystal)
         else:
             row = describe(crystal, infused=False)
             if not row["reason"]:

@@ -22,7 +22,6 @@ from miad_jax.evaluation.coverage import (
     property_distances,
     structure_fingerprints,
 )
-from miad_jax.evaluation.describe import describe_all
 from miad_jax.evaluation.novelty import novelty_columns
 from miad_jax.evaluation.plan import Plan
 from miad_jax.evaluation.reference import Reference
@@ -36,6 +35,7 @@ from miad_jax.evaluation.stability.hull import Hull, hull_from_dataset, hull_fro
 from miad_jax.evaluation.stability.relax import ask_potential, relax, settings_of
 from miad_jax.evaluation.stability.relaxation_folder import open_folder
 from miad_jax.evaluation.validity.composition import valid_composition
+from miad_jax.evaluation.validity.plausible import density_g_per_cm3
 from miad_jax.evaluation.work import Work
 
 if TYPE_CHECKING:
@@ -73,9 +73,7 @@ def _structures(work: Work) -> None:
 def _compositions(work: Work) -> None:
     """Which compositions are valid."""
     for row, structure in zip(work.rows, work.samples.structures, strict=True):
-        row["valid_composition"] = structure is not None and valid_composition(
-            np.array([site.specie.Z for site in structure])
-        )
+        row["valid_composition"] = structure is not None and valid_composition(_numbers(structure))
     work.tables["Validity"] = metrics.structure_rates(work.rows)
 
 
@@ -107,11 +105,9 @@ def _coverage(work: Work) -> None:
     """Coverage of the test split, and distances of properties to it."""
     reference, executor, progress = work.reference, work.executor, work.progress
     assert reference.test is not None
+    test = to_structures(list(reference.test))
     prints = {}
-    for name, found in (
-        ("sample", work.samples.structures),
-        ("test", to_structures(list(reference.test))),
-    ):
+    for name, found in (("sample", work.samples.structures), ("test", test)):
         prints[name] = (
             structure_fingerprints(found, executor=executor, progress=progress),
             composition_fingerprints([None if x is None else x.composition for x in found]),
@@ -123,20 +119,30 @@ def _coverage(work: Work) -> None:
         structure_cutoff=structure_cutoff,
         composition_cutoff=composition_cutoff,
     )
-    good = [row for row in work.rows if row["valid_structure"] and row["valid_composition"]]
-    described = describe_all(reference.test)
+    good = [
+        structure
+        for row, structure in zip(work.rows, work.samples.structures, strict=True)
+        if structure is not None and row["valid_structure"] and row["valid_composition"]
+    ]
     work.tables["Coverage of the test split"] = covered.table()
     work.tables["Distances to the test split"] = property_distances(
-        *_properties(good), *_properties(described), max_num=len(described)
+        *_properties(good), *_properties(test), max_num=len(test)
     )
 
 
-def _properties(rows: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
-    """Densities and numbers of elements."""
-    return (
-        np.array([row["density_g_per_cm3"] for row in rows], float),
-        np.array([metrics.num_elements(row) for row in rows], int),
-    )
+def _properties(structures: Sequence[Structure]) -> tuple[np.ndarray, np.ndarray]:
+    """Densities in g/cm³ and numbers of elements."""
+    numbers = [_numbers(structure) for structure in structures]
+    densities = [
+        density_g_per_cm3(structure.lattice.matrix, z)
+        for structure, z in zip(structures, numbers, strict=True)
+    ]
+    return np.array(densities, float), np.array([len(np.unique(z)) for z in numbers], int)
+
+
+def _numbers(structure: Structure) -> np.ndarray:
+    """Atomic numbers of the sites."""
+    return np.array([site.specie.Z for site in structure])
 
 
 def _elemental_energies(work: Work) -> None:

@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 from miad_jax.condition import Condition, Time, each_part
 from miad_jax.crystal import MIRAGE, Crystal, Prediction
 from miad_jax.diffusion.joint import Denoise, Diffusion, predict
-from miad_jax.diffusion.process import Continuous
+from miad_jax.diffusion.process import LatticeProcess
 
 CoordsScore = Literal["marginal", "conditional"]
 _LEAST = -1e9
@@ -109,7 +109,7 @@ class Control:
 
 
 def bounded(
-    process: Continuous,
+    process: LatticeProcess,
     said: Float[Array, "*batch 3 3"],
     lattice_t: Float[Array, "*batch 3 3"],
     t: Int[Array, "*#batch"],

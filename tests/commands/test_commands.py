@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 
+import ase.build
 import jax
 import numpy as np
 import pytest
@@ -159,6 +160,41 @@ def test_samples_do_not_depend_on_the_number_of_cores_and_chunks_are_the_network
     assert record["chunk_size"] == sampler.chunk_size == 8
 
 
+def test_crystals_are_refined_as_asked_for_and_only_then(monkeypatch, tmp_path):
+    """Rock salt with an atom 0.05 and 0.3 Å out of place stands for what a model draws."""
+    salt = miad_jax.from_atoms(ase.build.bulk("NaCl", "rocksalt", a=5.64, cubic=True))
+
+    def draw(self, keys, num_atoms, bar):
+        two = miad_jax.Crystal(*(np.concatenate([x, x]) for x in jax.tree.leaves(salt)))
+        two.frac_coords[:, 2, 0] += np.float32([0.05, 0.3]) / np.float32(5.64)
+        return two, None
+
+    monkeypatch.setattr(Sampler, "draw", draw)
+    plain = run_command("sample", f"--out={tmp_path / 'plain'}", "--num=2")
+    assert "2 valid and 2 plausible structures" in plain.stdout
+    assert "moved onto" not in plain.stdout
+    done = run_command("sample", f"--out={tmp_path / 'moved'}", "--num=2", "--refine=0.1")
+    assert "1 of 2 crystals were moved onto the symmetry found at 0.1 Å." in done.stdout
+    assert "1 of 2 crystals were moved" in (tmp_path / "moved" / "summary.md").read_text()
+    assert [row["refined"] for row in rows(tmp_path / "plain")] == ["False", "False"]
+    assert [row["refined"] for row in rows(tmp_path / "moved")] == ["True", "False"]
+    assert rows(tmp_path / "plain")[0]["spacegroup_0.01"] != "Fm-3m"
+    first, second = rows(tmp_path / "moved")
+    assert first["spacegroup_0.01"] == "Fm-3m"
+    assert first["spacegroup_number_pymatgen_0.01"] == "225"
+    assert second == rows(tmp_path / "plain")[1]
+    for name in ("lattice", "frac_coords"):
+        files = [np.load(tmp_path / folder / "samples.npz") for folder in ("plain", "moved")]
+        np.testing.assert_array_equal(files[0][name], files[1][name])
+    for folder, arguments, said in (
+        ("plain", ["--refine=0.1"], "refine_angstrom is (missing) there and 0.1 now"),
+        ("moved", [], "refine_angstrom is 0.1 there and (missing) now"),
+    ):
+        other = run_command("sample", f"--out={tmp_path / folder}", "--num=3", *arguments)
+        assert other.returncode == 2
+        assert said in other.stderr
+
+
 def test_a_first_ctrl_c_asks_and_a_second_interrupts(capfd):
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -210,6 +246,10 @@ BAD = [
     ("sample", ["--checkpoint=/no/such", "--steps=0"], "--steps is 0"),
     ("sample", ["--checkpoint=/no/such", "--chunk_size=0"], "--chunk_size is 0"),
     ("sample", ["--checkpoint=/no/such", "--batch_size=-1"], "--batch_size is -1"),
+    ("sample", ["--checkpoint=/no/such", "--refine=0"], "--refine is 0; allowed: a positive"),
+    ("sample", ["--checkpoint=/no/such", "--refine=-0.1"], "--refine is -0.1"),
+    ("sample", ["--checkpoint=/no/such", "--refine=nan"], "--refine is nan"),
+    ("sample", ["--checkpoint=/no/such", "--refine=inf"], "--refine is inf"),
     ("sample", ["--steps=2000"], "config.sampling.steps is 2000; allowed: at most"),
     ("sample", ["--solver=euler"], "predictor_corrector"),
     ("sample", ["--type_temperature=0"], "config.sampling.type_temperature is 0.0"),

@@ -1,6 +1,7 @@
 import csv
 import json
 import os
+from dataclasses import replace
 
 import ase.io
 import numpy as np
@@ -12,6 +13,7 @@ from miad_jax.data import sample_folder as writing
 from miad_jax.data.formats import plain_formula
 from miad_jax.data.sample_folder import SampleDirectory
 from miad_jax.evaluation.describe import describe_all
+from miad_jax.evaluation.samples import load_samples
 from miad_jax.evaluation.validity.structure import MIRAGE_ATOM, NO_ATOM, NOT_FINITE
 
 RUN = {"checkpoint": "mp_20", "seed": 7, "settings": {"num_atoms": 6, "gamma": 0.5}}
@@ -91,6 +93,53 @@ def test_extxyz_is_read_back_by_ase(finished):
     assert frames[3].get_chemical_formula() == "CsO2"
     assert all(frame.pbc.all() for frame in frames)
     np.testing.assert_allclose(frames[2].cell, SAMPLES.lattice[4], atol=1e-6)
+
+
+def test_the_cell_is_the_same_in_every_file(tmp_path):
+    """Niggli-reduced, sorted, and refined where the row says so; the arrays stay as generated."""
+    skew = np.array([[1, 0, 0], [2, 1, 0], [-1, 3, 1]], np.float32)
+    edges = np.diag(np.float32([4.4, 5.5, 4.1]))
+    frac_coords = np.zeros((3, 6, 3), np.float32)
+    frac_coords[:, 1] = 0.5
+    frac_coords[1:, 1, 0] = [0.5 + 0.02 / 4.4, 0.2]
+    atom_types = np.tile(np.array([17, 55, 0, 0, 0, 0], np.int32), (3, 1))
+    crystals = Crystal(
+        np.stack([skew @ edges * sign for sign in (1, -1, 1)]),
+        (frac_coords @ np.linalg.inv(skew)) % 1,
+        atom_types,
+        np.ones((3, 6), bool),
+    )
+    directory = SampleDirectory.open(tmp_path, {"seed": 1, "refine_angstrom": 0.1})
+    rows = describe_all(crystals, refine_angstrom=0.1)
+    assert [row["refined"] for row in rows] == [False, True, False]
+    directory.write_batch(0, crystals, rows)
+    samples = directory.finish()
+    frames = ase.io.read(tmp_path / "samples.extxyz", index=":")
+    for i, path in enumerate(sorted((tmp_path / "cif").iterdir())):
+        structure = Structure.from_file(path)
+        cell = [rows[i][name] for name in ("a", "b", "c", "alpha", "beta", "gamma")]
+        assert cell[:3] == pytest.approx([4.1, 4.4, 5.5], rel=1e-3)
+        np.testing.assert_allclose(structure.lattice.parameters, cell, rtol=1e-6)
+        np.testing.assert_allclose(frames[i].cell.cellpar(), cell, rtol=1e-6)
+        assert structure.atomic_numbers == tuple(frames[i].numbers) == (55, 17)
+        np.testing.assert_allclose(
+            (structure.frac_coords - frames[i].get_scaled_positions() + 0.5) % 1, 0.5, atol=1e-5
+        )
+    assert rows[1]["spacegroup_0.01"] == rows[0]["spacegroup_0.01"] == "Pmmm"
+    np.testing.assert_array_equal(samples.crystals.frac_coords, crystals.frac_coords)
+    found = load_samples(tmp_path)
+    assert [row["refined"] for row in found.rows] == [False, True, False]
+    assert [row["spacegroup_0.01"] for row in found.rows] == [x["spacegroup_0.01"] for x in rows]
+
+
+def test_a_row_that_says_nothing_of_refining_goes_out_as_generated(tmp_path):
+    directory = SampleDirectory.open(tmp_path, RUN)
+    skewed = replace(SAMPLES[:1], lattice=SAMPLES.lattice[:1] + np.eye(3, k=-1, dtype=np.float32))
+    row = {name: x for name, x in describe_all(skewed)[0].items() if name != "refined"}
+    directory.write_batch(0, skewed, [row])
+    directory.finish()
+    frame = ase.io.read(tmp_path / "samples.extxyz")
+    np.testing.assert_allclose(frame.cell, skewed.lattice[0], atol=1e-6)
 
 
 def test_csv_has_a_row_for_every_sample(finished):

@@ -4,8 +4,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
+from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
 from miad_jax.crystal import Crystal
+from miad_jax.data.niggli import niggli_reduce
+from miad_jax.data.structures import from_structures
 from miad_jax.evaluation.describe import COLUMNS, describe, describe_all, spacegroup
 from miad_jax.evaluation.validity.structure import (
     FLAT,
@@ -49,11 +52,15 @@ def test_rock_salt():
     assert [row[x] for x in ("alpha", "beta", "gamma")] == pytest.approx([90] * 3)
     assert row["volume_angstrom3"] == pytest.approx(5.64**3)
     assert row["density_g_per_cm3"] == pytest.approx(2.1636, abs=1e-3)
+    assert row["min_distance_angstrom"] == pytest.approx(2.82)
     for symprec in ("0.1", "0.01"):
         assert row[f"spacegroup_{symprec}"] == "Fm-3m"
         assert row[f"spacegroup_number_{symprec}"] == 225
-    assert row["min_distance_angstrom"] == pytest.approx(2.82)
+        assert row[f"spacegroup_number_pymatgen_{symprec}"] == 225
     assert row["valid_structure"] is True
+    assert row["plausible"] is True
+    assert row["implausible_because"] == ""
+    assert row["refined"] is False
     assert row["reason"] == ""
 
 
@@ -70,8 +77,11 @@ def test_agrees_with_pymatgen_on_a_triclinic_cell():
     distances = structure.distance_matrix + 99 * np.eye(3)
     assert row["min_distance_angstrom"] == pytest.approx(distances.min(), rel=1e-5)
     assert row["density_g_per_cm3"] == pytest.approx(structure.density, rel=1e-3)
+    niggli = lattice.get_niggli_reduced_lattice()
+    assert [row[x] for x in "abc"] == pytest.approx(niggli.abc, rel=1e-5)
     angles = [row["alpha"], row["beta"], row["gamma"]]
-    assert angles == pytest.approx([71, 83, 98], rel=1e-5)
+    assert angles == pytest.approx(niggli.angles, rel=1e-5)
+    assert angles == pytest.approx([109, 97, 98], rel=1e-5)
     assert row["spacegroup_0.01"] == "P1"
 
 
@@ -111,7 +121,8 @@ def test_not_finite(bad, field):
     row = describe(crystal(arrays["lattice"], arrays["frac_coords"], [6]))
     assert row["reason"] == NOT_FINITE
     assert row["a"] is None
-    assert row["valid_structure"] is False
+    assert row["valid_structure"] is row["plausible"] is row["refined"] is False
+    assert row["implausible_because"] is None
 
 
 def test_not_finite_padding_is_no_failure():
@@ -186,7 +197,8 @@ def test_a_skewed_cell_has_the_space_group_of_its_lattice():
     lattice, frac_coords = 5.64 * np.eye(3), np.asarray(rock_salt().frac_coords, np.float64)
     numbers = np.array([11] * 4 + [17] * 4)
     skewed = frac_coords @ np.linalg.inv(skew)
-    assert spacegroup(skew @ lattice, skewed, numbers, 0.01) == ("Fm-3m", 225)
+    reduced = niggli_reduce(skew @ lattice, skewed)
+    assert spacegroup(*reduced, numbers, 0.01) == ("Fm-3m", 225)
     assert min_distance(skew @ lattice, skewed) == pytest.approx(2.82)
 
 
@@ -206,3 +218,50 @@ def test_noble_gases_are_described_without_a_warning(recwarn, capfd):
     assert row["chemical_system"] == "Ar-He"
     assert not recwarn.list
     assert capfd.readouterr().err == ""
+
+
+def test_a_valid_needle_is_not_plausible():
+    needle = Structure(Lattice.orthorhombic(197, 3, 0.07), ["Ge"], [[0, 0, 0]])
+    row = describe(from_structures(needle)[0])
+    assert row["valid_structure"] is True
+    assert row["plausible"] is False
+    assert row["implausible_because"] == "atoms too close, cell too thin, cell too long"
+    assert [row[x] for x in "abc"] == pytest.approx([0.07, 3, 197])
+
+
+def test_space_groups_by_pymatgens_angle_are_its_analyzers():
+    rng = np.random.default_rng(0)
+    primitive = Structure.from_spacegroup(
+        "Fd-3m", Lattice.cubic(5.43), ["Si"], [[0, 0, 0]]
+    ).get_primitive_structure()
+    hexagonal = Structure(
+        Lattice.hexagonal(3.2, 5.2), ["Mg", "Mg"], [[1 / 3, 2 / 3, 0.25], [2 / 3, 1 / 3, 0.75]]
+    )
+    # At 40 Å, 0.1 Å are 0.14°: an angle of 1° breaks the symmetry by spglib's rule alone.
+    long = Structure(Lattice.from_parameters(4, 4, 30, 90, 91, 90), ["Cu"], [[0, 0, 0]])
+    differ = 0
+    for structure in (primitive, hexagonal, long):
+        for strain in (0, 0.004, 0.012):
+            lattice = structure.lattice.matrix @ (np.eye(3) + strain * rng.normal(size=(3, 3)))
+            strained = Structure(lattice, structure.species, structure.frac_coords)
+            row = describe(from_structures(strained)[0])
+            for symprec in (0.1, 0.01):
+                number = SpacegroupAnalyzer(strained, symprec=symprec).get_space_group_number()
+                assert row[f"spacegroup_number_pymatgen_{symprec}"] == number
+                differ += number != row[f"spacegroup_number_{symprec}"]
+    assert differ
+
+
+def test_refining_is_described():
+    salt = rock_salt()
+    shaken = salt.frac_coords.copy()
+    shaken[3] += np.float32(0.05 / 5.64 / np.sqrt(3))
+    shaken = crystal(salt.lattice, shaken, salt.atom_types)
+    before, after = describe(shaken), describe(shaken, refine_angstrom=0.1)
+    assert before["spacegroup_0.01"] != "Fm-3m"
+    assert before["refined"] is False
+    assert after["refined"] is True
+    assert after["spacegroup_0.01"] == "Fm-3m"
+    assert describe(crystal(CUBE, np.zeros((0, 3)), []), refine_angstrom=0.1)["refined"] is False
+    with pytest.raises(ValueError, match="largest move of an atom is 0 Å; allowed: a positive"):
+        describe(salt, refine_angstrom=0.0)

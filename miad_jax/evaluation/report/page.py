@@ -83,6 +83,7 @@ def _headline(rows: Sequence[Row]) -> dict[str, int]:
         "samples": len(rows),
         "crystals": sum(not row["reason"] for row in rows),
         "valid structures": sum(bool(row["valid_structure"]) for row in rows),
+        "plausible structures": sum(bool(row["plausible"]) for row in rows),
         "energies above the hull": len(energies_of(rows)),
         "S.U.N.": sum(bool(row["sun"]) for row in rows),
     }
@@ -156,6 +157,7 @@ def _reasons(rows: Sequence[Row]) -> list[list[str]]:
     """What went wrong with how many samples, most frequent first."""
     columns = {
         "reason": "no crystal",
+        "implausible_because": "not plausible",
         "relaxation_reason": "not relaxed",
         "matching_reason": "not compared",
         "hull_reason": "no energy above the hull",

@@ -15,6 +15,7 @@ import numpy as np
 
 from miad_jax.crystal import Crystal
 from miad_jax.data.standard import structure_arrays
+from miad_jax.data.symmetry import PYMATGEN_ANGLE_TOLERANCE_DEGREES as ANGLE
 from miad_jax.evaluation.describe import SYMPREC_ANGSTROM
 from miad_jax.plots.periodic_table import plot_periodic_table
 from miad_jax.plots.summary import SAMPLE_COLOUR, plot_atoms_per_cell
@@ -106,13 +107,21 @@ def spacegroups_picture(rows: Sequence[Row]) -> Picture:
     axes.set_position((0.27, 0.17, 0.7, 0.79))
     plot_spacegroups(axes, rows)
     counts = Counter(row[f"spacegroup_{SYMPREC_ANGSTROM[0]:g}"] or "none found" for row in rows)
-    p1 = " and ".join(
-        f"{100 * sum(row[f'spacegroup_{s:g}'] == 'P1' for row in rows) / len(rows):.1f} % at {s:g}"
-        for s in SYMPREC_ANGSTROM
-    )
+
+    def p1(column: str) -> str:
+        shares = [sum(row[f"{column}_{s:g}"] == 1 for row in rows) for s in SYMPREC_ANGSTROM]
+        return " and ".join(
+            f"{100 * share / len(rows):.1f} % at {s:g}"
+            for share, s in zip(shares, SYMPREC_ANGSTROM, strict=True)
+        )
+
     common = ", ".join(f"{symbol} {count}" for symbol, count in counts.most_common(8))
-    note = f"{len(counts)} different; P1 are {p1} Å tolerance"
-    return Picture("Space groups", [note], f"Bar chart of space groups: {common}.", figure)
+    notes = [
+        f"{len(counts)} different; P1 are {p1('spacegroup_number')} Å tolerance",
+        f"These are spglib's with its own rule for angles. With pymatgen's {ANGLE:g}°, which "
+        f"papers print, P1 are {p1('spacegroup_number_pymatgen')} Å",
+    ]
+    return Picture("Space groups", notes, f"Bar chart of space groups: {common}.", figure)
 
 
 def energies_picture(energies: Sequence[float]) -> Picture:
@@ -144,6 +153,8 @@ def cell_picture(row: Row, structure: Structure) -> Picture:
     ]
     if not row["valid_structure"] and row["min_distance_angstrom"] is not None:
         facts.append(f"atoms {row['min_distance_angstrom']:.2f} Å apart")
+    if row["implausible_because"]:
+        facts.append(f"not plausible: {row['implausible_because']}")
     figure, axes = _canvas(2.6, 2.9)
     axes.set_position((0.02, 0.12, 0.96, 0.68))
     try:

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from miad_jax.crystal import MIRAGE
+from miad_jax.data.niggli import niggli_reduce
 
 MIN_VALID_DISTANCE_ANGSTROM = 0.5
 MIN_VALID_VOLUME_ANGSTROM3 = 0.1
@@ -73,22 +74,38 @@ def why_no_crystal(
 def min_distance(lattice: Float[np.ndarray, "3 3"], frac_coords: Float[np.ndarray, "n 3"]) -> float:
     """Smallest distance in Å between two different sites, their periodic images included.
 
-    In a Minkowski-reduced cell the nearest image of a site is at most two cells away, so 125
-    images are enough whatever the shape of the cell, and nothing grows with it. A site's own
-    images do not count; a single site gives infinity.
+    A site's own images do not count; a single site gives infinity.
     """
-    from ase.geometry import minkowski_reduce
+    return smallest_off_diagonal(distances(*niggli_reduce(lattice, frac_coords)))
 
-    reduced, _ = minkowski_reduce(lattice)
+
+def smallest_off_diagonal(distances_angstrom: Float[np.ndarray, "n n"]) -> float:
+    """Smallest entry between two different sites; infinity where there is one site."""
+    different = ~np.eye(len(distances_angstrom), dtype=bool)
+    return float(distances_angstrom.min(where=different, initial=np.inf))
+
+
+def distances(
+    lattice: Float[np.ndarray, "3 3"], frac_coords: Float[np.ndarray, "n 3"]
+) -> Float[np.ndarray, "n n"]:
+    """Distance in Å of every two sites to their nearest images; the diagonal is to a site's own.
+
+    In a reduced cell the nearest image of a site is in the same cell or in one of its 26
+    neighbours, so that nothing grows with the cell.
+
+    Args:
+        lattice: A Niggli- or Minkowski-reduced cell, rows in Å.
+        frac_coords: Fractional coordinates.
+    """
     first, second = np.triu_indices(len(frac_coords), k=1)
-    shift = np.arange(-2, 3)
-    images = np.stack(np.meshgrid(shift, shift, shift), -1).reshape(-1, 3) @ reduced
-    smallest = np.inf
+    images = _NEIGHBOURS @ lattice
+    found = np.diag(np.full(len(frac_coords), np.linalg.norm(lattice, axis=-1).min()))
     for start in range(0, len(first), 4096):
-        pair = slice(start, start + 4096)
-        difference = (frac_coords[second[pair]] - frac_coords[first[pair]]) % 1
-        difference = difference @ lattice @ np.linalg.inv(reduced)
-        difference -= np.round(difference)
-        vectors = (difference @ reduced)[:, None] + images
-        smallest = min(smallest, float(np.sqrt((vectors**2).sum(-1).min())))
-    return smallest
+        i, j = first[start : start + 4096], second[start : start + 4096]
+        difference = frac_coords[j] - frac_coords[i]
+        vectors = ((difference - np.round(difference)) @ lattice)[:, None] + images
+        found[i, j] = found[j, i] = np.sqrt((vectors**2).sum(-1).min(-1))
+    return found
+
+
+_NEIGHBOURS = np.stack(np.meshgrid(*[np.arange(-1, 2)] * 3), -1).reshape(-1, 3)

@@ -62,8 +62,9 @@ class Ancestral(Visits):
         size = crystal_t.size
 
         def draw(key: PRNGKeyArray) -> tuple[StepNoise, PRNGKeyArray]:
-            keys = jax.random.split(key, 4)
-            return draw_step_noise(diffusion, *keys[:3], size), keys[3]
+            lattice_key, coords_key, types_key, up_key = jax.random.split(key, 4)
+            noise = draw_step_noise(diffusion, lattice_key, coords_key, types_key, size)
+            return noise, up_key
 
         noise, up_keys = for_each(draw, key, crystal_t.batch_shape)
         up = jnp.round(self.churn * (t - s)).astype(t.dtype)

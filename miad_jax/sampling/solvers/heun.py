@@ -41,7 +41,8 @@ class Heun(Visits):
         """There, and once more from the start."""
 
         def draw(key: PRNGKeyArray) -> StepNoise:
-            return draw_step_noise(diffusion, *jax.random.split(key, 3), crystal_t.size)
+            lattice_key, coords_key, types_key = jax.random.split(key, 3)
+            return draw_step_noise(diffusion, lattice_key, coords_key, types_key, crystal_t.size)
 
         noise = for_each(draw, key, crystal_t.batch_shape)
         said = denoise(crystal_t, t)

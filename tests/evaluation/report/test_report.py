@@ -307,6 +307,9 @@ def test_page(directory, result):
     assert all(image["src"].startswith("data:image/png;base64,iVBOR") for image in images)
     assert all(image["alt"].strip() for image in images)
     assert NOT_FINITE in page.text
+    assert "29 crystals · 28 valid structures · 28 plausible structures" in page.text
+    assert "not plausible atoms too close 1" in page.text
+    assert "With pymatgen's 5°, which papers print, P1 are" in page.text
 
 
 def test_page_loads_and_runs_nothing(directory):

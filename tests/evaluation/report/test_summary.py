@@ -6,6 +6,7 @@ from matplotlib import image
 
 from miad_jax.crystal import Crystal
 from miad_jax.evaluation import describe_all, summarise, write_summary
+from miad_jax.evaluation.statistics import wilson
 from miad_jax.evaluation.validity.structure import NO_ATOM, NOT_FINITE
 
 
@@ -49,6 +50,14 @@ def test_counts(rows):
     assert numbers["failed_by_reason"] == {NO_ATOM: 2, NOT_FINITE: 1}
     assert numbers["num_valid_structures"] == 4
     assert numbers["share_valid_structures"] == 0.5
+    assert numbers["num_plausible"] == 4
+    assert numbers["num_asked_if_plausible"] == 8
+    assert numbers["share_plausible"] == 0.5
+    assert numbers["interval_95_plausible"] == pytest.approx(wilson(4, 8))
+    assert numbers["implausible_because"] == {"atoms too close": 1}
+    assert numbers["num_refined"] == 0
+    assert numbers["num_asked_by_pymatgen"] == 5
+    assert numbers["num_above_p1_by_pymatgen"] == numbers["num_above_p1"]
     assert numbers["num_unique_formulas"] == 4
     assert numbers["num_chemical_systems"] == 4
     assert numbers["num_elements"] == 6
@@ -88,11 +97,31 @@ def test_files(rows, tmp_path):
     assert text.startswith("# Eight samples\n")
     assert "| crystals | 5 (62.5 %) |" in text
     assert "| valid structures | 4 (50.0 %) |" in text
+    low, high = (100 * x for x in wilson(4, 8))
+    assert f"| plausible structures | 4 (50.0 %) [{low:.1f}, {high:.1f}] |" in text
+    assert "- 1: atoms too close" in text
+    assert "were moved onto" not in text
     assert f"- 2: {NO_ATOM}" in text
     assert '"seed": 7' in text
     pixels = image.imread(tmp_path / "summary.png")
     assert pixels.shape[0] > 800
     assert pixels[..., :3].std() > 0.05
+
+
+def test_rows_without_the_columns_are_left_out_and_refined_ones_counted(rows, tmp_path):
+    new = ("plausible", "implausible_because", "refined", "spacegroup_number_pymatgen_0.1")
+    old = [{name: x for name, x in row.items() if name not in new} for row in rows]
+    mixed = [*old[:6], *rows[6:], {**rows[0], "refined": True}]
+    numbers = write_summary(tmp_path, mixed, [*CRYSTALS, CRYSTALS[0]], refine_angstrom=0.1)
+    assert (numbers["num_plausible"], numbers["num_asked_if_plausible"]) == (1, 3)
+    assert numbers["num_asked_by_pymatgen"] == 1
+    text = (tmp_path / "summary.md").read_text(encoding="utf-8")
+    assert "of the 3 samples that were asked |" in text
+    assert "1 of 6 crystals were moved onto the symmetry found at 0.1 Å." in text
+    numbers = write_summary(tmp_path, old, CRYSTALS)
+    assert numbers["share_plausible"] is None
+    text = (tmp_path / "summary.md").read_text(encoding="utf-8")
+    assert "| plausible structures | not known |" in text
 
 
 def test_files_are_the_same_every_time(rows, tmp_path):
