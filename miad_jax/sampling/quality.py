@@ -19,7 +19,7 @@ _FAST: dict[str, Any] = {
     "solver": "ancestral",
     "first_time": None,
     "visit": (),
-    "churn": 2.0,
+    "churn": 1.0,
     "coords_ahead": 1.0,
     "cell_bounds_angstrom": (2.0, 50.0),
 }
