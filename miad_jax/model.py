@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -30,12 +30,15 @@ from miad_jax.config import load_config, upgraded
 from miad_jax.data.formats import npz_bytes
 from miad_jax.diffusion.joint import Denoise, Diffusion
 from miad_jax.storage.files import write_atomically
-from miad_jax.training.checkpoint import Checkpoints
+
+if TYPE_CHECKING:
+    from miad_jax.training.checkpoint import Checkpoints
 
 _FOLDER = Path(__file__).parent / "weights"
 WEIGHTS = {
     "mp20-small12": _FOLDER / "mp20_small12.npz",
     "mp20-small12-diffcsp": _FOLDER / "mp20_small12_diffcsp.npz",
+    "mp20-transformer": _FOLDER / "mp20_transformer.npz",
 }
 """Weights that come with the package, by name; the first is the default."""
 
@@ -193,6 +196,8 @@ def save_pretrained(
 
 def _checkpoints(path: Path) -> Checkpoints:
     """The newest checkpoint of a run's folder, or the one that the path names."""
+    from miad_jax.training.checkpoint import Checkpoints  # orbax takes most of a second
+
     if path.parent.name == "checkpoints" and path.name.isdecimal():
         return Checkpoints(path.parent.parent, step=int(path.name))
     return Checkpoints(path)

@@ -10,7 +10,7 @@ from miad_jax.sampling import Control, Solver, make_solver
 MODELS = {"MiAD": "mp20-small12", "DiffCSP": "mp20-small12-diffcsp"}
 """Weights of the package by the name of the method."""
 
-RELAXED = [("predictor_corrector", 2000), ("ancestral", 200), ("ancestral", 50)]
+RELAXED = [("predictor_corrector", 2000), ("ancestral", 100), ("ancestral", 50)]
 """Points whose first samples are relaxed."""
 
 

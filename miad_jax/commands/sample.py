@@ -11,6 +11,7 @@ import json
 import math
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, get_args
 
 import jax
@@ -147,7 +148,7 @@ def main(argv: Sequence[str]) -> int:
         size,
         solver=solver,
         control=control,
-        chunk_size=FLAGS.chunk_size,
+        chunk_size=FLAGS.chunk_size or _chunk_size_of(Path(FLAGS.out)),
     )
     if warning := why_too_few(solver, control, model.diffusion):
         print(f"warning: {warning}", file=sys.stderr)
@@ -202,6 +203,13 @@ def _with_flags(config: ConfigDict) -> ConfigDict:
         if value is not None:
             config.sampling[name] = value
     return config
+
+
+def _chunk_size_of(folder: Path) -> int | None:
+    """That of the samples in a folder, which more of them have to share; None where there is none."""
+    if not (folder / "run.json").is_file():
+        return None
+    return SampleDirectory.read_only(folder).run.get("chunk_size")
 
 
 _OF_SAMPLING = (

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from miad_jax.diffusion.axes import inverse
 from miad_jax.diffusion.schedules import LogTable, lattice_log_alpha_bar, table
 from miad_jax.diffusion.stretch import BASIS, Lattice, Numbers, exp_of, log_of, on_basis, product
 
@@ -220,4 +221,4 @@ class LogLattice:
 
 def _read(said: Lattice, x_t: Lattice) -> Numbers:
     """v̂_i = ⟨B_i, said L_t⁻¹⟩."""
-    return on_basis(product("...ij,...jk->...ik", said, jnp.linalg.inv(x_t)))
+    return on_basis(product("...ij,...jk->...ik", said, inverse(x_t)))

@@ -6,6 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from miad_jax.diffusion.axes import principal_axes
+
 Lattice = Float[Array, "*batch 3 3"]
 Numbers = Float[Array, "*batch 6"]
 
@@ -21,18 +23,16 @@ BASIS[5] = np.eye(3) / np.sqrt(3)
 def log_of(lattice: Lattice) -> Numbers:
     """The k of L = exp(Σ k_i B_i) Q: S = ½ log L Lᵀ, whatever the orientation Q.
 
-    With u_i the eigenvectors of L Lᵀ, S = Σ log|u_i L| u_i u_iᵀ: the singular values |u_i L| keep
-    digits that the eigenvalues, their squares, would lose.
+    With u_i the left singular vectors, S = Σ log|u_i L| u_i u_iᵀ.
 
     Example:
         >>> k = jnp.array([0.5, 0.25, 0.25, 0.5, 0.25, 3.0])
         >>> bool(jnp.allclose(log_of(exp_of(k)), k, atol=1e-5))
         True
     """
-    gram = product("...ij,...kj->...ik", lattice, lattice)
-    _, axes = jnp.linalg.eigh(gram)
-    lengths = jnp.linalg.norm(product("...ji,...jk->...ik", axes, lattice), axis=-1)
-    return on_basis(_of_eigen(jnp.log(lengths), axes))
+    axes, rows = principal_axes(lattice)
+    lengths = jnp.linalg.norm(rows, axis=-1)
+    return on_basis(_of_axes(jnp.log(lengths), axes))
 
 
 def exp_of(k: Numbers) -> Lattice:
@@ -42,8 +42,12 @@ def exp_of(k: Numbers) -> Lattice:
         >>> exp_of(3**0.5 * jnp.log(4) * jnp.eye(6)[5])[0].round(3).tolist()
         [4.0, 0.0, 0.0]
     """
-    values, axes = jnp.linalg.eigh(product("...k,kij->...ij", k, BASIS))
-    return _of_eigen(jnp.exp(values), axes)
+    matrix = product("...k,kij->...ij", k, BASIS)
+    # With what makes it positive, eigenvalues are singular values.
+    shift = jnp.linalg.norm(k, axis=-1)[..., None]
+    axes, rows = principal_axes(matrix + shift[..., None] * jnp.eye(3))
+    values = jnp.linalg.norm(rows, axis=-1) - shift
+    return _of_axes(jnp.exp(values), axes)
 
 
 def on_basis(matrix: Lattice) -> Numbers:
@@ -51,9 +55,9 @@ def on_basis(matrix: Lattice) -> Numbers:
     return product("kij,...ij->...k", BASIS, matrix)
 
 
-def _of_eigen(values: Float[Array, "*batch 3"], axes: Lattice) -> Lattice:
-    """Σ λ_i u_i u_iᵀ; the u_i are columns."""
-    return product("...ij,...j,...kj->...ik", axes, values, axes)
+def _of_axes(values: Float[Array, "*batch 3"], axes: Lattice) -> Lattice:
+    """Σ λ_i u_i u_iᵀ; the u_i are rows."""
+    return product("...ji,...j,...jk->...ik", axes, values, axes)
 
 
 def product(indices: str, *matrices: Array | np.ndarray) -> Array:

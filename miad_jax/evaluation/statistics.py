@@ -21,12 +21,14 @@ class Rate:
         count: How many there are.
         total: Of how many: the denominator.
         definition: What the name means, in one sentence, with the denominator in words.
+        std: Standard deviation of the share that comes on top of that of the total drawn at random.
     """
 
     name: str
     count: int
     total: int
     definition: str
+    std: float = 0.0
 
     @property
     def value(self) -> float | None:
@@ -35,8 +37,15 @@ class Rate:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """Wilson's 95 % interval; None of an empty set."""
-        return wilson(self.count, self.total) if self.total else None
+        """Wilson's 95 % interval, widened by `std`; None of an empty set."""
+        if not self.total:
+            return None
+        share, (low, high) = self.count / self.total, wilson(self.count, self.total)
+        more = 1.96 * self.std
+        return (
+            max(share - float(np.hypot(share - low, more)), 0.0),
+            min(share + float(np.hypot(high - share, more)), 1.0),
+        )
 
 
 @dataclass(frozen=True)

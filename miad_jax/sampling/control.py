@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from miad_jax.condition import Condition, Time, each_part
 from miad_jax.crystal import MIRAGE, Crystal, Prediction
+from miad_jax.diffusion.axes import principal_axes
 from miad_jax.diffusion.joint import Denoise, Diffusion, predict
 from miad_jax.diffusion.process import LatticeProcess
 
@@ -133,10 +134,13 @@ def bounded(
     """
     smallest, largest = bounds_angstrom
     clean = process.clean(said, lattice_t, t)
-    left, values, right = jnp.linalg.svd(clean)
+    axes, rows = principal_axes(clean)
+    values = jnp.linalg.norm(rows, axis=-1)
     allowed = jnp.clip(values, smallest, largest)
     inside = ((allowed == values).all(-1) | (t < 0))[..., None, None]
-    kept = process.predicting((left * allowed[..., None, :]) @ right, lattice_t, jnp.maximum(t, 0))
+    rows = rows * (allowed / jnp.maximum(values, 1e-6))[..., None]
+    cell = jnp.einsum("...ji,...jk->...ik", axes, rows, precision="highest")
+    kept = process.predicting(cell, lattice_t, jnp.maximum(t, 0))
     return jnp.where(inside, said, kept)
 
 

@@ -217,6 +217,9 @@ def steps_of(solver: Solver, diffusion: Diffusion) -> Int[np.ndarray, "steps 3"]
     return np.stack([times, np.append(times[1:], -1), left], -1).astype(np.int32)
 
 
+LARGEST_CPU_CHUNK = 4
+"""Crystals at once on a CPU: few samples cost little, and more at once are hardly faster each."""
+
 _start_on_devices = jax.pmap(start, in_axes=(None, 0, 0))
 _reverse_on_devices = jax.pmap(reverse, in_axes=(None, None, None, None, 0, 0, 0, None))
 
@@ -230,7 +233,8 @@ class Sampler:
         size: Atom slots of a sample.
         solver: None for `PredictorCorrector()`.
         control: None for `Control()`.
-        chunk_size: Crystals that the network sees at once; None for the network's own choice.
+        chunk_size: Crystals that the network sees at once; None for the network's own choice, on a
+            CPU at most `LARGEST_CPU_CHUNK`.
         steps_per_dispatch: Steps between two reports.
     """
 
@@ -246,7 +250,7 @@ class Sampler:
         steps_per_dispatch: int = 50,
     ):
         self.size = size
-        self.chunk_size = chunk_size or chunk_size_of(denoise, size, jax.default_backend())
+        self.chunk_size = chunk_size or _chunk_size(denoise, size)
         # A Partial in a Partial would hide its parameters, which would become constants.
         is_partial = isinstance(denoise, jax.tree_util.Partial)
         denoise = denoise if is_partial else jax.tree_util.Partial(denoise)
@@ -311,3 +315,9 @@ class Sampler:
             return whole.reshape(-1, *whole.shape[3:])[:num]
 
         return jax.tree.map(join, *parts)
+
+
+def _chunk_size(denoise: Denoise, size: int) -> int:
+    backend = jax.default_backend()
+    own = chunk_size_of(denoise, size, backend)
+    return min(own, LARGEST_CPU_CHUNK) if backend == "cpu" else own

@@ -12,6 +12,7 @@ from miad_jax.network.base import UNKNOWN_CHUNK, chunk_size_of
 from miad_jax.parallel.progress import Bar, Progress
 from miad_jax.sampling import Control, PredictorCorrector
 from miad_jax.sampling.sample import (
+    LARGEST_CPU_CHUNK,
     Sampler,
     draw_num_atoms,
     reverse,
@@ -192,9 +193,11 @@ def test_counts_of_another_length_are_refused(diffusion, denoise):
 def test_the_network_chooses_the_chunk(diffusion, plain_denoise):
     net = miad_jax.CSPNet(hidden_dim=192)
     denoise = jax.tree_util.Partial(net.denoise, None)
-    assert Sampler(diffusion, denoise, 12).chunk_size == net.chunk_size(12, "cpu") == 16
+    assert net.chunk_size(12, "cpu") == 16
+    assert Sampler(diffusion, denoise, 12).chunk_size == LARGEST_CPU_CHUNK
+    assert Sampler(diffusion, denoise, 50).chunk_size == net.chunk_size(50, "cpu") == 1
     assert Sampler(diffusion, denoise, 12, chunk_size=5).chunk_size == 5
-    assert Sampler(diffusion, plain_denoise, 12).chunk_size == UNKNOWN_CHUNK
+    assert chunk_size_of(plain_denoise, 12, "gpu") == UNKNOWN_CHUNK
     assert chunk_size_of(net.denoise, 25, "gpu") == net.chunk_size(25, "gpu") > 16
 
 

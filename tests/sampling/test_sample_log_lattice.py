@@ -33,11 +33,12 @@ def exact_denoise_log(full, crystal, time):
     return replace(exact_denoise(full, crystal, time), lattice=said)
 
 
-def std_of_sampler(process, solver):
+def std_of_sampler(diffusion, solver):
     """What the steps make of the deviations of z, which are linear in it."""
+    process = diffusion.lattice
     alpha_bar = np.float64(process.alpha_bar)
     one_minus = np.float64(process.one_minus_alpha_bar)
-    times = solver.times(process.num_steps)
+    times = solver.times(diffusion)
     variance = np.ones(6)
     for t, s in zip(times, [*times[1:], -1], strict=True):
         alpha = alpha_bar[t] / alpha_bar[s]
@@ -57,7 +58,7 @@ def test_a_known_distribution_is_recovered():
     )
     z = np.float64(log.lattice.to_z(jnp.asarray(crystals.lattice)))
     deviation = (z - MEAN) / STD
-    expected = std_of_sampler(log.lattice, solver) / STD
+    expected = std_of_sampler(log, solver) / STD
     np.testing.assert_allclose(expected, 1, atol=0.06)
     np.testing.assert_allclose(deviation.mean(0), 0, atol=4 / np.sqrt(NUM_SAMPLES))
     np.testing.assert_allclose(deviation.std(0), expected, atol=4 / np.sqrt(2 * NUM_SAMPLES))

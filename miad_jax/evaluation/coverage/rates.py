@@ -17,6 +17,9 @@ from miad_jax.evaluation.statistics import Quantity, Rate, bootstrap
 CUTOFFS = {"mp": (0.4, 10.0), "perov": (0.2, 4.0), "carbon": (0.2, 4.0)}
 """Cut-offs of structure and composition, by how a data set's name begins."""
 
+NUM_HALVES = 200
+"""Random halves of the samples, from which the chance of the recall is estimated."""
+
 _CHUNK = 256
 """Rows of the distance matrix at a time."""
 
@@ -121,7 +124,15 @@ def coverage(
             int(recalled.sum()),
             len(reference),
             f"reference crystals {near} of some sample, of all reference crystals; it grows with "
-            "the number of samples, and the interval is that of the reference crystals alone",
+            "the number of samples, whose chance is in the interval",
+            _std_over_samples(
+                reference_structure[reference],
+                sample_structure[sample],
+                structure_cutoff,
+                reference_composition[reference],
+                sample_composition[sample],
+                composition_cutoff,
+            ),
         ),
         Rate(
             "COV-P",
@@ -150,6 +161,42 @@ def min_distances(
             to_second[rows] = distances.min(1)
             np.minimum(to_first, distances.min(0), out=to_first)
     return to_second, to_first
+
+
+def _std_over_samples(
+    reference_structure: np.ndarray,
+    sample_structure: np.ndarray,
+    structure_cutoff: float,
+    reference_composition: np.ndarray,
+    sample_composition: np.ndarray,
+    composition_cutoff: float,
+) -> float:
+    """Standard deviation of the recall over sets of samples of this size.
+
+    It is that over random halves of the samples (the delete-half jackknife; Shao and Wu, Annals of
+    Statistics 17, 1176, 1989): halves vary as much around their mean as wholes do.
+    """
+    num = len(sample_structure)
+    if num < 2 or not len(reference_structure):
+        return 0.0
+    rng = np.random.default_rng(0)
+    halves = np.zeros((NUM_HALVES, num), np.float32)
+    for half in halves:
+        half[rng.permutation(num)[: num // 2]] = 1
+    found = np.zeros(NUM_HALVES)
+    for start in range(0, len(reference_structure), _CHUNK):
+        rows = slice(start, start + _CHUNK)
+        near = _near(reference_structure[rows], sample_structure, structure_cutoff)
+        alike = _near(reference_composition[rows], sample_composition, composition_cutoff)
+        found += ((halves @ near.T > 0) & (halves @ alike.T > 0)).sum(1)
+    return float(found.std() / len(reference_structure))
+
+
+def _near(first: np.ndarray, second: np.ndarray, cutoff: float) -> Float[np.ndarray, "n m"]:
+    """1 where two rows are within the cut-off, else 0."""
+    from scipy.spatial.distance import cdist
+
+    return (cdist(first, second) <= cutoff).astype(np.float32)
 
 
 def _complete(name: str, structure: np.ndarray, composition: np.ndarray) -> Bool[np.ndarray, " n"]:
