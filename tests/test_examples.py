@@ -24,7 +24,8 @@ DRAWS = {"num_steps", "prior", "draw_noise", "draw_step_noise"}
 
 def documented_in(path):
     """Dotted names of what has an example, in a file."""
-    module = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    module = ".".join(parts).removesuffix(".__init__")
 
     def below(node, name):
         for child in ast.iter_child_nodes(node):

@@ -206,7 +206,7 @@ def _with_flags(config: ConfigDict) -> ConfigDict:
 
 
 def _chunk_size_of(folder: Path) -> int | None:
-    """That of the samples in a folder, which more of them have to share; None where there is none."""
+    """That of the samples in a folder, which more of them share; None where there are none."""
     if not (folder / "run.json").is_file():
         return None
     return SampleDirectory.read_only(folder).run.get("chunk_size")

@@ -29,7 +29,8 @@ def principal_axes(matrix: Matrix) -> tuple[Matrix, Matrix]:
         The left singular vectors as rows, and what they make of the matrix; in no order.
 
     Example:
-        >>> axes, rows = principal_axes(jnp.array([[0.0, 2.0, 0.0], [3.0, 0.0, 0.0], [0.0, 0.0, 1.0]]))
+        >>> matrix = jnp.array([[0.0, 2.0, 0.0], [3.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+        >>> axes, rows = principal_axes(matrix)
         >>> jnp.linalg.norm(rows, axis=-1).tolist()
         [2.0, 3.0, 1.0]
     """

@@ -126,11 +126,12 @@ def bounded(
         bounds_angstrom: The smallest and the largest singular value in Å.
 
     Example:
-        >>> process = miad_jax.make_diffusion().lattice
-        >>> t, noise = jnp.int32(999), jnp.ones((3, 3))
-        >>> said = bounded(process, 0.99 * noise, noise, t, (2.0, 50.0))
-        >>> jnp.linalg.svd(process.clean(said, noise, t))[1].round().tolist()
-        [50.0, 2.0, 2.0]
+        >>> process, t = miad_jax.make_diffusion().lattice, jnp.int32(500)
+        >>> noise, needle = jnp.zeros((3, 3)), jnp.diag(jnp.array([1.0, 4.0, 90.0]))
+        >>> noised = process.add_noise(needle, t, noise)
+        >>> said = bounded(process, noise, noised, t, (2.0, 50.0))
+        >>> [round(float(x), 3) for x in process.clean(said, noised, t).diagonal()]
+        [2.0, 4.0, 50.0]
     """
     smallest, largest = bounds_angstrom
     clean = process.clean(said, lattice_t, t)

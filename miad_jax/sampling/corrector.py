@@ -65,8 +65,8 @@ def renewal_step(
         >>> said = process.target(t, noise)
         >>> noised = process.add_noise(jnp.full((1, 3), 0.5), t, noise)
         >>> kept = renewal_step(process, noised, said, t, 0 * noise, gamma=1e-5)
-        >>> ((kept - 0.5) / (noised - 0.5)).round(3).tolist()
-        [[0.6, 0.6, 0.6]]
+        >>> [round(float(x), 3) for x in (kept - 0.5)[0] / (noised - 0.5)[0]]
+        [0.6, 0.6, 0.6]
     """
     share = jnp.clip(gamma / jnp.square(process.sigma[0]), 0, 1)
     variance = jnp.square(process.sigma[t])[..., None]

@@ -25,6 +25,10 @@ class Heun(Visits):
     crystal at the two ends (after Karras et al., arXiv:2206.00364, Algorithm 2; the noise of the
     step is kept, so it stays a sample of the posterior). The last step, to the clean crystal, has
     one evaluation's prediction.
+
+    Example:
+        >>> miad_jax.Heun(steps=50).evaluations
+        2
     """
 
     evaluations: ClassVar[int] = 2
