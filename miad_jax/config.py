@@ -20,6 +20,7 @@ from miad_jax.network import NETWORKS
 from miad_jax.sampling.control import CoordsScore
 from miad_jax.sampling.quality import settings_of
 from miad_jax.sampling.solvers import SOLVERS, Corrector, LastStep
+from miad_jax.spelling import did_you_mean
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 SCHEDULES = ("constant", "cosine", "plateau")
@@ -187,7 +188,9 @@ def validate(config: ConfigDict, *, num_devices: int | None = None) -> ConfigDic
             problems.append(f"config.{field} is {value!r}; allowed: {allowed}")
 
     def choose(field: str, options: tuple[str, ...]) -> None:
-        check(field, ", ".join(options), lambda value: value in options)
+        section, name = field.split(".")
+        hint = did_you_mean(str(config[section][name]), options)
+        check(field, ", ".join(options) + hint, lambda value: value in options)
 
     for field in (
         "infusion.num_atoms network.hidden_dim network.num_layers network.num_freqs "

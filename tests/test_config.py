@@ -1,7 +1,6 @@
 import importlib.util
 import json
 from pathlib import Path
-from typing import get_args
 
 import jax
 import numpy as np
@@ -21,7 +20,7 @@ from miad_jax.diffusion.lattice import LatticeDDPM
 from miad_jax.diffusion.log_lattice import LogLattice
 from miad_jax.network import CSPNet, Transformer
 from miad_jax.sampling import Control, PredictorCorrector, make_solver
-from miad_jax.sampling.quality import Quality, settings_of, why_too_few
+from miad_jax.sampling.quality import QUALITIES, settings_of, why_too_few
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 # N_m, batch, epochs, γ, schedule: what is published of each data set.
@@ -173,7 +172,7 @@ def test_the_default_is_the_standard_quality():
     assert config.to_dict() == before
 
 
-@pytest.mark.parametrize("quality", get_args(Quality))
+@pytest.mark.parametrize("quality", QUALITIES)
 @pytest.mark.parametrize("num_steps", [7, 1000])
 def test_every_quality_is_a_configuration(quality, num_steps):
     config = changed(diffusion__num_steps=num_steps)
@@ -187,6 +186,11 @@ def test_every_quality_is_a_configuration(quality, num_steps):
     if quality == "published":
         np.testing.assert_array_equal(times, np.arange(num_steps)[::-1])
         assert control_from(config).cell_bounds_angstrom is None
+
+
+def test_an_unknown_quality_is_refused_with_the_nearest():
+    with pytest.raises(ValueError, match=r"'standart' \(did you mean 'standard'\?\); allowed"):
+        settings_of("standart", 1000)
 
 
 def test_what_too_few_steps_do_is_said():
@@ -300,7 +304,7 @@ def test_unknown_nested_field_is_refused_with_the_nearest():
         ("optimizer.ema_decay", 1.0, "0 up to, not including, 1"),
         ("optimizer.ema_decay", -0.1, "0 up to, not including, 1"),
         ("optimizer.plateau_factor", 1.0, "between 0 and 1"),
-        ("infusion.placement", "corner", "uniform, center"),
+        ("infusion.placement", "corner", "uniform, center (did you mean 'center'?)"),
         ("diffusion.lattice", "cubic", "ddpm, log"),
         ("sampling.last_step", "dirty", "denoise, hold"),
         ("sampling.solver", "euler", "predictor_corrector, ancestral, heun"),
@@ -308,7 +312,7 @@ def test_unknown_nested_field_is_refused_with_the_nearest():
         ("sampling.coords_score", "joint", "marginal, conditional"),
         ("network.name", "gnn", "cspnet, transformer"),
         ("keep_checkpoints", 0, "a whole number from 1 on"),
-        ("network.dtype", "float16", "float32, bfloat16"),
+        ("network.dtype", "float16", "float32, bfloat16 (did you mean 'bfloat16'?)"),
         ("optimizer.schedule", "linear", "constant, cosine, plateau"),
         ("tasks.structure", -1.0, "0 or more"),
         ("tasks.generate", float("nan"), "0 or more"),

@@ -27,7 +27,7 @@ BELOW = {
     "sampling": {
         *("crystal", "condition", "diffusion", "network", "padding", "parallel", "spelling"),
     },
-    "config": {"diffusion", "mirage", "network", "sampling"},
+    "config": {"diffusion", "mirage", "network", "sampling", "spelling"},
     "build": {"config", "diffusion", "network", "sampling"},
     "data": {"crystal", "mirage", "padding", "parallel", "spelling", "storage"},
     "plots": {"crystal"},

@@ -51,8 +51,13 @@ def test_a_run_loads_with_its_fields_where_they_are_now(of_0_1):
         "steps": 20,
         "corrector_gamma": 2e-5,
         "last_step": "hold",
+        "solver": "predictor_corrector",
+        "first_time": 999,
+        "churn": 0.0,
+        "coords_ahead": 0.0,
+        "cell_bounds_angstrom": (),
     }
-    assert model.config.diffusion.to_dict() == {"num_steps": 1000}
+    assert model.config.diffusion.to_dict() == {"num_steps": 1000, "lattice": "ddpm"}
     assert model.diffusion.num_steps == 1000
     assert model.config.network.name == "cspnet"
     assert (model.config.network.hidden_dim, model.config.num_epochs) == (8, 1)
@@ -97,7 +102,7 @@ def replaced(config, **fields):
 
 # Samples.
 
-DEFAULT = ("--seed=0", "--steps=20")
+DEFAULT = ("--seed=0", "--steps=20", "--quality=published")
 """Of default/: the weights of the package."""
 
 
@@ -156,7 +161,7 @@ def test_samples_of_the_weights_continue_and_anew_are_the_same(of_0_1):
         np.testing.assert_allclose(frame.cell.lengths(), edges, rtol=1e-5)
     with np.load(of_0_1 / "default" / "samples.npz") as file:
         continued = dict(file)
-    anew = sample(of_0_1 / "anew", *DEFAULT, "--num=6")
+    anew = sample(of_0_1 / "anew", *DEFAULT, "--num=6", "--chunk_size=8")
     # A draw that rounding tips over gives another type; a wrong one would give another crystal.
     assert (anew["atom_types"] != continued["atom_types"]).sum() <= 2
     # At so few steps the first ones magnify rounding, in the samples of 0.1 as in these.
@@ -201,6 +206,12 @@ def test_the_record_of_0_1_says_what_the_command_of_today_would(of_0_1):
         "type_temperature": 1.0,
         "coords_score": "conditional",
         "guidance": 1.0,
+        "first_time": 999,
+        "visit": [],
+        "corrector": "langevin",
+        "churn": 0.0,
+        "coords_ahead": 0.0,
+        "cell_bounds_angstrom": [],
     }
     for name in ("seed", "chunk_size", "checkpoint_step", "parameters", "data_fingerprint"):
         assert upgraded[name] == record[name]

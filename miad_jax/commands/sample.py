@@ -31,7 +31,7 @@ from miad_jax.parallel.progress import TerminalProgress
 from miad_jax.sampling import SOLVERS, Sampler, draw_num_atoms
 from miad_jax.sampling.control import CoordsScore
 from miad_jax.sampling.devices import cores_as_devices
-from miad_jax.sampling.quality import Quality, settings_of, why_too_few
+from miad_jax.sampling.quality import QUALITIES, settings_of, why_too_few
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string(
@@ -51,11 +51,11 @@ flags.DEFINE_integer(
     upper_bound=2**32 - 1,
     flag_values=FLAGS,
 )
-flags.DEFINE_enum(
+flags.DEFINE_string(
     "quality",
     None,
-    list(get_args(Quality)),
-    "How good and how fast: sets solver, steps and times; default: the model's",
+    f"How good and how fast: {', '.join(QUALITIES)}; sets solver, steps and times; default: the "
+    "model's",
     flag_values=FLAGS,
 )
 flags.DEFINE_integer(
@@ -73,7 +73,12 @@ flags.DEFINE_integer(
 flags.DEFINE_list(
     "visit", None, "The times to visit, falling, instead of steps and first_time", flag_values=FLAGS
 )
-flags.DEFINE_enum("solver", None, list(SOLVERS), "How steps are made", flag_values=FLAGS)
+flags.DEFINE_string(
+    "solver",
+    None,
+    f"How steps are made: {', '.join(SOLVERS)}; default: the model's",
+    flag_values=FLAGS,
+)
 flags.DEFINE_enum(
     "ending",
     None,

@@ -5,15 +5,16 @@ Measured on the weights that come with the package: experiments/few_steps/README
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from miad_jax.diffusion.joint import Diffusion
 from miad_jax.sampling.control import Control
 from miad_jax.sampling.solvers import Solver
+from miad_jax.spelling import did_you_mean
 
-Quality = Literal["draft", "standard", "best", "published"]
+QUALITIES = ("draft", "standard", "best", "published")
 
 _FAST: dict[str, Any] = {
     "solver": "ancestral",
@@ -32,7 +33,7 @@ LARGEST_FIRST_FACTOR = 101.0
 """By how much the first step may enlarge an error of the lattice: 100 in the published sampler."""
 
 
-def settings_of(quality: Quality, num_steps: int) -> dict[str, Any]:
+def settings_of(quality: str, num_steps: int) -> dict[str, Any]:
     """Fields of `config.sampling` for a quality; those it leaves out are the data set's.
 
     Args:
@@ -40,10 +41,16 @@ def settings_of(quality: Quality, num_steps: int) -> dict[str, Any]:
             step and no bounds of the cell.
         num_steps: T of the process.
 
+    Raises:
+        ValueError: If there is no such quality, with the nearest one.
+
     Example:
         >>> settings_of("standard", 1000)["solver"], settings_of("published", 1000)["first_time"]
         ('ancestral', 999)
     """
+    if quality not in QUALITIES:
+        hint = did_you_mean(quality, QUALITIES)
+        raise ValueError(f"no quality is called {quality!r}{hint}; allowed: {', '.join(QUALITIES)}")
     if quality == "published":
         return {
             "solver": "predictor_corrector",
