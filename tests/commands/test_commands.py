@@ -67,6 +67,7 @@ def test_samples_do_not_depend_on_calls_or_batches(trained, tmp_path):
             "--chunk_size=2", *arguments,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
+        assert "warning: 8 steps ask the network 8 times, which is few" in done.stderr
         with np.load(tmp_path / out / "samples.npz") as file:
             return dict(file)
 
@@ -251,7 +252,13 @@ BAD = [
     ("sample", ["--checkpoint=/no/such", "--refine=nan"], "--refine is nan"),
     ("sample", ["--checkpoint=/no/such", "--refine=inf"], "--refine is inf"),
     ("sample", ["--steps=2000"], "config.sampling.steps is 2000; allowed: at most"),
-    ("sample", ["--solver=euler"], "predictor_corrector"),
+    ("sample", ["--solver=heum"], "ancestral, heun (did you mean 'heun'?)"),
+    ("sample", ["--quality=standart"], "did you mean 'standard'?"),
+    ("sample", ["--first_time=1000"], "config.sampling.first_time is 1000; allowed: a time"),
+    ("sample", ["--first_time=20", "--steps=50"], "from time 20: choose 1 to 21"),
+    ("sample", ["--visit=9,x"], "--visit is 9,x; allowed: whole numbers"),
+    ("sample", ["--visit=5,9"], "visit is (5, 9); allowed: falling whole numbers"),
+    ("sample", ["--churn=-1"], "config.sampling.churn is -1.0; allowed: 0 or more"),
     ("sample", ["--type_temperature=0"], "config.sampling.type_temperature is 0.0"),
     (
         "sample",
