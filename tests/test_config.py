@@ -165,7 +165,7 @@ def test_what_a_config_makes():
 def test_the_default_is_the_standard_quality():
     config = default_config()
     solver = solver_from(config)
-    assert type(solver).evaluations * len(solver.times(diffusion_from(config))) == 200
+    assert type(solver).evaluations * len(solver.times(diffusion_from(config))) == 100
     assert control_from(config) == Control()
     before = config.to_dict()
     config.sampling.update(settings_of("standard", 1000))
