@@ -1,7 +1,6 @@
 """Singular values of 3×3 matrices, in arithmetic alone: no call of a linear algebra library.
 
-Programs on several CPU devices share their threads, and such calls, which wait for threads of
-their own, can wait for each other for ever.
+A program on two CPU devices that called one in its loop was seen to hang.
 """
 
 from __future__ import annotations
