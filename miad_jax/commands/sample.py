@@ -11,6 +11,7 @@ import json
 import math
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, get_args
 
 import jax
@@ -21,16 +22,21 @@ from ml_collections import ConfigDict
 from miad_jax.build import control_from, solver_from
 from miad_jax.commands import cli as command
 from miad_jax.config import LAST_STEPS, load_config, upgraded, validate
+from miad_jax.crystal import Crystal
 from miad_jax.data.sample_folder import SampleDirectory
+from miad_jax.data.trajectory_files import write_trajectories
 from miad_jax.diffusion.keys import sample_keys
 from miad_jax.evaluation import describe_all, write_summary
 from miad_jax.evaluation.report.summary import refined_sentence
 from miad_jax.model import DEFAULT, TrainedModel, load_model
 from miad_jax.parallel.progress import TerminalProgress
+from miad_jax.plots.trajectory import MAX_CELLS, trajectory_gif
 from miad_jax.sampling import SOLVERS, Sampler, draw_num_atoms
 from miad_jax.sampling.control import CoordsScore
 from miad_jax.sampling.devices import cores_as_devices
 from miad_jax.sampling.quality import Quality, settings_of, why_too_few
+from miad_jax.sampling.trajectory import Trajectory
+from miad_jax.storage.files import write_atomically
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string(
@@ -122,12 +128,27 @@ flags.DEFINE_integer("chunk_size", None, "Samples the network sees at once", fla
 flags.DEFINE_bool(
     "record_num_atoms", False, "Keep the number of real atoms after every step", flag_values=FLAGS
 )
+flags.DEFINE_bool(
+    "trajectory",
+    False,
+    "Also write how the samples that this call makes came about: trajectories/, an extxyz a sample "
+    f"with mirage atoms as X, and trajectory.gif of the first {MAX_CELLS}; samples that are on "
+    "disk already have none",
+    flag_values=FLAGS,
+)
+flags.DEFINE_integer(
+    "trajectory_every",
+    None,
+    "Steps between two states of a trajectory; default: about 33 states in all",
+    flag_values=FLAGS,
+)
+STATES_OF_A_TRAJECTORY = 33
 
 
 def main(argv: Sequence[str]) -> int:
     """Sample as the command line says."""
     command.parse(FLAGS, argv, str(__doc__))
-    for name in ("steps", "batch_size", "chunk_size"):
+    for name in ("steps", "batch_size", "chunk_size", "trajectory_every"):
         value = FLAGS[name].value
         if value is not None and value < 1:
             raise ValueError(f"--{name} is {value}; allowed: a whole number from 1 on")
@@ -135,6 +156,8 @@ def main(argv: Sequence[str]) -> int:
         raise ValueError(
             f"--refine is {FLAGS.refine:g}; allowed: a positive, finite number of Å, such as 0.1"
         )
+    if FLAGS.trajectory_every is not None and not FLAGS.trajectory:
+        raise ValueError("--trajectory_every is given without --trajectory: add it, or leave both")
     cores_as_devices()
     model = load_model(FLAGS.checkpoint)
     config = validate(_with_flags(model.config), num_devices=1)
@@ -155,6 +178,10 @@ def main(argv: Sequence[str]) -> int:
     batch_size = FLAGS.batch_size or -(-16 // at_once) * at_once
     directory = SampleDirectory.open(FLAGS.out, _run(model, config, sampler), upgrade=_upgraded)
 
+    every = None
+    if FLAGS.trajectory:
+        every = FLAGS.trajectory_every or max(1, round(sampler.num_steps / STATES_OF_A_TRAJECTORY))
+    picture = _Picture()
     missing = sorted(set(range(FLAGS.num)) - directory.done())
     num_done = FLAGS.num - len(missing)
     with TerminalProgress().bar("sampling", FLAGS.num, "samples", num_done) as bar:
@@ -163,9 +190,26 @@ def main(argv: Sequence[str]) -> int:
             num_atoms = np.full(len(indices), size)
             if not infused:
                 num_atoms = draw_num_atoms(keys, model.histogram)
-            crystals, num_real = sampler.draw(keys, num_atoms, bar=bar)
+            trajectory = None
+            if every is None:
+                crystals, num_real = sampler.draw(keys, num_atoms, bar=bar)
+            else:
+                crystals, num_real, trajectory = sampler.draw(
+                    keys, num_atoms, bar=bar, trajectory_every=every
+                )
             extra = {"num_real_atoms": num_real} if FLAGS.record_num_atoms else {}
             rows = describe_all(crystals, infused=infused, refine_angstrom=FLAGS.refine)
+            if trajectory is not None:
+                # Before the batch, whose samples are not drawn again once it is on disk.
+                write_trajectories(
+                    directory.path / "trajectories",
+                    indices[0],
+                    trajectory.crystals,
+                    trajectory.times,
+                    trajectory.steps,
+                    rows,
+                )
+                picture.add(trajectory, rows)
             directory.write_batch(indices[0], crystals, rows, **extra)
 
     samples = directory.finish()
@@ -183,9 +227,39 @@ def main(argv: Sequence[str]) -> int:
         f"structures, in {directory.path}: cif/, samples.extxyz, samples.csv, samples.npz, "
         "summary.md, summary.png"
     )
+    if FLAGS.trajectory:
+        print(picture.write(directory.path / "trajectory.gif", len(missing)))
     if FLAGS.refine is not None:
         print(refined_sentence(summary, FLAGS.refine))
     return 0
+
+
+class _Picture:
+    """The first samples that a call makes, for the moving picture."""
+
+    def __init__(self) -> None:
+        self.parts: list[Crystal] = []
+        self.steps: np.ndarray = np.zeros(0, int)
+        self.rows: list[dict[str, Any]] = []
+
+    def add(self, trajectory: Trajectory, rows: list[dict[str, Any]]) -> None:
+        """Keep as many samples of a batch as there is room for."""
+        room = MAX_CELLS - len(self.rows)
+        if room > 0:
+            self.parts.append(trajectory.crystals[:room])
+            self.steps = trajectory.steps
+            self.rows += rows[:room]
+
+    def write(self, path: Path, num_made: int) -> str:
+        """Draw the picture, and say what there is; nothing is drawn of no samples."""
+        if not num_made:
+            return "no trajectories: all samples were on disk already"
+        crystals = jax.tree.map(lambda *x: np.concatenate(x), *self.parts)
+        write_atomically(path, trajectory_gif(crystals, self.steps, self.rows))
+        return (
+            f"{num_made} trajectories in {path.parent / 'trajectories'}, and {path.name} of the "
+            f"first {len(self.rows)}"
+        )
 
 
 def _with_flags(config: ConfigDict) -> ConfigDict:
