@@ -11,7 +11,6 @@ import json
 import math
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, get_args
 
 import jax
@@ -21,22 +20,19 @@ from ml_collections import ConfigDict
 
 from miad_jax.build import control_from, solver_from
 from miad_jax.commands import cli as command
+from miad_jax.commands.trajectories import NUM_STATES, TrajectoryWriter
 from miad_jax.config import LAST_STEPS, load_config, upgraded, validate
-from miad_jax.crystal import Crystal
 from miad_jax.data.sample_folder import SampleDirectory
-from miad_jax.data.trajectory_files import write_trajectories
 from miad_jax.diffusion.keys import sample_keys
 from miad_jax.evaluation import describe_all, write_summary
 from miad_jax.evaluation.report.summary import refined_sentence
 from miad_jax.model import DEFAULT, TrainedModel, load_model
 from miad_jax.parallel.progress import TerminalProgress
-from miad_jax.plots.trajectory import MAX_CELLS, trajectory_gif
+from miad_jax.plots.trajectory import MAX_CELLS
 from miad_jax.sampling import SOLVERS, Sampler, draw_num_atoms
 from miad_jax.sampling.control import CoordsScore
 from miad_jax.sampling.devices import cores_as_devices
 from miad_jax.sampling.quality import Quality, settings_of, why_too_few
-from miad_jax.sampling.trajectory import Trajectory
-from miad_jax.storage.files import write_atomically
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string(
@@ -139,10 +135,9 @@ flags.DEFINE_bool(
 flags.DEFINE_integer(
     "trajectory_every",
     None,
-    "Steps between two states of a trajectory; default: about 33 states in all",
+    f"Steps between two states of a trajectory; default: about {NUM_STATES} states in all",
     flag_values=FLAGS,
 )
-STATES_OF_A_TRAJECTORY = 33
 
 
 def main(argv: Sequence[str]) -> int:
@@ -180,8 +175,8 @@ def main(argv: Sequence[str]) -> int:
 
     every = None
     if FLAGS.trajectory:
-        every = FLAGS.trajectory_every or max(1, round(sampler.num_steps / STATES_OF_A_TRAJECTORY))
-    picture = _Picture()
+        every = FLAGS.trajectory_every or max(1, round(sampler.num_steps / NUM_STATES))
+    trajectories = TrajectoryWriter(directory.path)
     missing = sorted(set(range(FLAGS.num)) - directory.done())
     num_done = FLAGS.num - len(missing)
     with TerminalProgress().bar("sampling", FLAGS.num, "samples", num_done) as bar:
@@ -201,15 +196,7 @@ def main(argv: Sequence[str]) -> int:
             rows = describe_all(crystals, infused=infused, refine_angstrom=FLAGS.refine)
             if trajectory is not None:
                 # Before the batch, whose samples are not drawn again once it is on disk.
-                write_trajectories(
-                    directory.path / "trajectories",
-                    indices[0],
-                    trajectory.crystals,
-                    trajectory.times,
-                    trajectory.steps,
-                    rows,
-                )
-                picture.add(trajectory, rows)
+                trajectories.write_batch(indices[0], trajectory, rows)
             directory.write_batch(indices[0], crystals, rows, **extra)
 
     samples = directory.finish()
@@ -228,38 +215,10 @@ def main(argv: Sequence[str]) -> int:
         "summary.md, summary.png"
     )
     if FLAGS.trajectory:
-        print(picture.write(directory.path / "trajectory.gif", len(missing)))
+        print(trajectories.finish())
     if FLAGS.refine is not None:
         print(refined_sentence(summary, FLAGS.refine))
     return 0
-
-
-class _Picture:
-    """The first samples that a call makes, for the moving picture."""
-
-    def __init__(self) -> None:
-        self.parts: list[Crystal] = []
-        self.steps: np.ndarray = np.zeros(0, int)
-        self.rows: list[dict[str, Any]] = []
-
-    def add(self, trajectory: Trajectory, rows: list[dict[str, Any]]) -> None:
-        """Keep as many samples of a batch as there is room for."""
-        room = MAX_CELLS - len(self.rows)
-        if room > 0:
-            self.parts.append(trajectory.crystals[:room])
-            self.steps = trajectory.steps
-            self.rows += rows[:room]
-
-    def write(self, path: Path, num_made: int) -> str:
-        """Draw the picture, and say what there is; nothing is drawn of no samples."""
-        if not num_made:
-            return "no trajectories: all samples were on disk already"
-        crystals = jax.tree.map(lambda *x: np.concatenate(x), *self.parts)
-        write_atomically(path, trajectory_gif(crystals, self.steps, self.rows))
-        return (
-            f"{num_made} trajectories in {path.parent / 'trajectories'}, and {path.name} of the "
-            f"first {len(self.rows)}"
-        )
 
 
 def _with_flags(config: ConfigDict) -> ConfigDict:

@@ -36,7 +36,7 @@ NARROWEST, WIDEST = 0.75, 1.15
 
 FULL_IMAGE, NO_IMAGE = 0.02, 0.07
 """An atom this near to a face is repeated on the opposite one in full, or not at all."""
-NUM_RINGS = 8
+NUM_RINGS = 7
 SMALLEST_BALL = 0.65
 """How much smaller than in the last state balls are drawn where a cell is crowded."""
 

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 MAX_CELLS = 3
-WIDTH_PIXELS, DPI = 720, 100
-CELL_INCHES, CAPTION_INCHES, CURVE_INCHES = 2.3, 0.56, 0.78
-MOMENTS_A_STATE, MOMENTS_OF_REDUCTION = 2, 6
-FRAME_MILLISECONDS, HOLD_MILLISECONDS = 90, 2500
-NUM_COLOURS = 96
+WIDTH_PIXELS, DPI = 700, 100
+CELL_INCHES, CAPTION_INCHES, CURVE_INCHES = 2.2, 0.56, 0.78
+MOMENTS_A_STATE, MOMENTS_OF_REDUCTION = 3, 6
+FRAME_MILLISECONDS, HOLD_MILLISECONDS = 80, 2500
+NUM_COLOURS = 64
 MAX_NOISE_FORMULA_LENGTH = 16
 
 
@@ -169,7 +169,7 @@ def _curve(axes: Axes, size: int, num_steps: int) -> tuple[Any, Any]:
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(MIRAGE_COLOUR)
     axes.tick_params(labelsize=7, colors=QUIET_COLOUR, length=2, pad=1.5)
-    axes.set_ylabel("atoms", fontsize=7, color=QUIET_COLOUR, labelpad=-2)
+    axes.set_ylabel("atoms", fontsize=7, color=QUIET_COLOUR, labelpad=1)
     axes.set_xlabel("step", fontsize=7, color=QUIET_COLOUR, labelpad=-7)
     return curve, point
 
@@ -199,9 +199,10 @@ def _palette(images: Sequence[Image]) -> Image:
     from matplotlib.colors import to_rgb
     from PIL import Image
 
-    places = [*np.linspace(0, len(images) - 1, 6).astype(int), -1, -1, -1]
+    places = [*np.linspace(0, len(images) - 1, 12).astype(int), -1, -1]
     pixels = np.concatenate([np.asarray(images[i]).reshape(-1, 3) for i in places])
-    pixels = pixels[pixels.min(-1) < 250]  # paper is most of a picture, and one colour
+    # Paper is most of a picture, and one colour; Pillow would take another that is too near to it.
+    pixels = pixels[pixels.min(-1) < 232]
     sheet = Image.fromarray(pixels[:, None])
     exact = [to_rgb(x) for x in ("white", TEXT_COLOUR, QUIET_COLOUR, MIRAGE_COLOUR)]
     found = sheet.quantize(NUM_COLOURS - len(exact), Image.Quantize.MEDIANCUT, kmeans=2)
