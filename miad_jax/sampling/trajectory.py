@@ -24,8 +24,9 @@ class Trajectory:
     Example:
         >>> net = miad_jax.CSPNet(hidden_dim=16, num_layers=2, num_freqs=4)
         >>> denoise = jax.tree_util.Partial(net.denoise, net.init_params(jax.random.key(0)))
+        >>> diffusion, key = miad_jax.make_diffusion(10), jax.random.key(1)
         >>> crystals, trajectory = miad_jax.sample(
-        ...     miad_jax.make_diffusion(10), denoise, jax.random.key(1), 2, 6, trajectory_every=4
+        ...     diffusion, denoise, key, 2, num_atoms=6, chunk_size=2, trajectory_every=4
         ... )
         >>> trajectory.crystals.batch_shape, trajectory.steps.tolist()
         ((2, 4), [0, 4, 8, 9])
