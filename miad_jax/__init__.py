@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from miad_jax.sampling.solvers.ancestral import Ancestral
     from miad_jax.sampling.solvers.heun import Heun
     from miad_jax.sampling.solvers.predictor_corrector import PredictorCorrector
+    from miad_jax.sampling.trajectory import Trajectory
 
 _MODULES = {
     "build": ("control_from", "solver_from"),
@@ -66,6 +67,7 @@ _MODULES = {
     "sampling.solvers.ancestral": ("Ancestral",),
     "sampling.solvers.heun": ("Heun",),
     "sampling.solvers.predictor_corrector": ("PredictorCorrector",),
+    "sampling.trajectory": ("Trajectory",),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
@@ -83,6 +85,7 @@ __all__ = [
     "PredictorCorrector",
     "Progress",
     "Times",
+    "Trajectory",
     "Transformer",
     "add_noise",
     "control_from",

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = PYPROJECT["project"]
 # Distributions whose module has another name.
-NAMES = {"absl": "absl-py", "orbax": "orbax-checkpoint"}
+NAMES = {"PIL": "pillow", "absl": "absl-py", "orbax": "orbax-checkpoint"}
 # Declared for their versions alone: chgnet runs on torch, optax on chex.
 UNSEEN = {"torch", "chex"}
 

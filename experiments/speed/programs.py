@@ -20,7 +20,7 @@ from miad_jax import Crystal, CSPNet, Prediction, load_dataset, make_diffusion
 from miad_jax.config import default_config
 from miad_jax.padding import resize
 from miad_jax.sampling import Control, PredictorCorrector
-from miad_jax.sampling.sample import reverse, start, steps_of
+from miad_jax.sampling.sampler import reverse, start, steps_of
 from miad_jax.training import Objective, make_optimizer, train_step
 from miad_jax.training.state import create
 

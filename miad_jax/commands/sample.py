@@ -21,6 +21,7 @@ from ml_collections import ConfigDict
 
 from miad_jax.build import control_from, solver_from
 from miad_jax.commands import cli as command
+from miad_jax.commands.trajectories import NUM_STATES, TrajectoryWriter
 from miad_jax.config import LAST_STEPS, load_config, upgraded, validate
 from miad_jax.data.sample_folder import SampleDirectory
 from miad_jax.diffusion.keys import sample_keys
@@ -28,6 +29,7 @@ from miad_jax.evaluation import describe_all, write_summary
 from miad_jax.evaluation.report.summary import refined_sentence
 from miad_jax.model import DEFAULT, TrainedModel, load_model
 from miad_jax.parallel.progress import TerminalProgress
+from miad_jax.plots.trajectory import MAX_CELLS
 from miad_jax.sampling import SOLVERS, Sampler, draw_num_atoms
 from miad_jax.sampling.control import CoordsScore
 from miad_jax.sampling.devices import cores_as_devices
@@ -128,12 +130,26 @@ flags.DEFINE_integer("chunk_size", None, "Samples the network sees at once", fla
 flags.DEFINE_bool(
     "record_num_atoms", False, "Keep the number of real atoms after every step", flag_values=FLAGS
 )
+flags.DEFINE_bool(
+    "trajectory",
+    False,
+    "Also write how the samples that this call makes came about: trajectories/, an extxyz a sample "
+    f"with mirage atoms as X, and trajectory.gif of the first {MAX_CELLS}; samples that are on "
+    "disk already have none",
+    flag_values=FLAGS,
+)
+flags.DEFINE_integer(
+    "trajectory_every",
+    None,
+    f"Steps between two states of a trajectory; default: about {NUM_STATES} states in all",
+    flag_values=FLAGS,
+)
 
 
 def main(argv: Sequence[str]) -> int:
     """Sample as the command line says."""
     command.parse(FLAGS, argv, str(__doc__))
-    for name in ("steps", "batch_size", "chunk_size"):
+    for name in ("steps", "batch_size", "chunk_size", "trajectory_every"):
         value = FLAGS[name].value
         if value is not None and value < 1:
             raise ValueError(f"--{name} is {value}; allowed: a whole number from 1 on")
@@ -141,6 +157,8 @@ def main(argv: Sequence[str]) -> int:
         raise ValueError(
             f"--refine is {FLAGS.refine:g}; allowed: a positive, finite number of Å, such as 0.1"
         )
+    if FLAGS.trajectory_every is not None and not FLAGS.trajectory:
+        raise ValueError("--trajectory_every is given without --trajectory: add it, or leave both")
     cores_as_devices()
     model = load_model(FLAGS.checkpoint)
     config = validate(_with_flags(model.config), num_devices=1)
@@ -161,6 +179,10 @@ def main(argv: Sequence[str]) -> int:
     batch_size = FLAGS.batch_size or -(-16 // at_once) * at_once
     directory = SampleDirectory.open(FLAGS.out, _run(model, config, sampler), upgrade=_upgraded)
 
+    every = None
+    if FLAGS.trajectory:
+        every = FLAGS.trajectory_every or max(1, round(sampler.num_steps / NUM_STATES))
+    trajectories = TrajectoryWriter(directory.path)
     missing = sorted(set(range(FLAGS.num)) - directory.done())
     num_done = FLAGS.num - len(missing)
     with TerminalProgress().bar("sampling", FLAGS.num, "samples", num_done) as bar:
@@ -169,9 +191,18 @@ def main(argv: Sequence[str]) -> int:
             num_atoms = np.full(len(indices), size)
             if not infused:
                 num_atoms = draw_num_atoms(keys, model.histogram)
-            crystals, num_real = sampler.draw(keys, num_atoms, bar=bar)
+            trajectory = None
+            if every is None:
+                crystals, num_real = sampler.draw(keys, num_atoms, bar=bar)
+            else:
+                crystals, num_real, trajectory = sampler.draw(
+                    keys, num_atoms, bar=bar, trajectory_every=every
+                )
             extra = {"num_real_atoms": num_real} if FLAGS.record_num_atoms else {}
             rows = describe_all(crystals, infused=infused, refine_angstrom=FLAGS.refine)
+            if trajectory is not None:
+                # Before the batch, whose samples are not drawn again once it is on disk.
+                trajectories.write_batch(indices[0], trajectory, rows)
             directory.write_batch(indices[0], crystals, rows, **extra)
 
     samples = directory.finish()
@@ -189,6 +220,8 @@ def main(argv: Sequence[str]) -> int:
         f"structures, in {directory.path}: cif/, samples.extxyz, samples.csv, samples.npz, "
         "summary.md, summary.png"
     )
+    if FLAGS.trajectory:
+        print(trajectories.finish())
     if FLAGS.refine is not None:
         print(refined_sentence(summary, FLAGS.refine))
     return 0

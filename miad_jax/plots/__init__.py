@@ -7,6 +7,7 @@ from miad_jax.plots.summary import (
     plot_elements,
     summary_figure,
 )
+from miad_jax.plots.trajectory import trajectory_gif
 from miad_jax.plots.unit_cell import draw_cell
 
 __all__ = [
@@ -16,4 +17,5 @@ __all__ = [
     "plot_elements",
     "plot_periodic_table",
     "summary_figure",
+    "trajectory_gif",
 ]

@@ -25,37 +25,73 @@ def draw_cell(axes: Axes, crystal: Crystal, row: Mapping[str, Any]) -> None:
 
     Mirage atoms and padding are left out; atoms on a face are repeated on the opposite one.
     """
-    from ase.data import covalent_radii
     from ase.data.colors import jmol_colors
-    from matplotlib.collections import PatchCollection
-    from matplotlib.patches import Circle
 
     real = np.asarray(real_atom_mask(crystal))
     real_types = np.asarray(crystal.atom_types)[real]
-    lattice = _upright(np.asarray(crystal.lattice, np.float64))
+    lattice = upright(np.asarray(crystal.lattice, np.float64))
     frac_coords, atom_types = _with_boundary(np.asarray(crystal.frac_coords)[real], real_types)
-    centres, radii = _project(frac_coords @ lattice), 0.1 + 0.43 * covalent_radii[atom_types]
-    for line in _edges(lattice):
-        _draw_edge(axes, line, centres, radii)
-    for (x, y, depth), radius, number in zip(centres, radii, atom_types, strict=True):
-        rings = np.linspace(0, 1, 16)
-        discs = [
-            Circle((x - 0.28 * radius * s, y + 0.32 * radius * s), radius * (1 - 0.9 * s))
-            for s in rings
-        ]
-        colours = [_shade(jmol_colors[number], s) for s in rings]
-        axes.add_collection(PatchCollection(discs, facecolors=colours, linewidths=0, zorder=depth))
-        rim = Circle((x, y), radius, fill=False, color=TEXT_COLOUR, linewidth=0.5, zorder=depth)
-        axes.add_patch(rim)
+    centres, radii = project(frac_coords @ lattice), ball_radii(atom_types)
+    for line in edges(lattice):
+        draw_edge(axes, line, centres, radii)
+    for centre, radius, number in zip(centres, radii, atom_types, strict=True):
+        draw_ball(axes, centre, radius, jmol_colors[number])
     axes.set_aspect("equal", adjustable="datalim")
     axes.autoscale_view()
     axes.margins(0.06)
     axes.axis("off")
-    _caption(axes, row)
+    draw_caption(axes, row)
     _element_legend(axes, real_types)
 
 
-def _caption(axes: Axes, row: Mapping[str, Any]) -> None:
+def ball_radii(atom_types: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """Radii of balls in Å of the page, from the covalent radii of their elements."""
+    from ase.data import covalent_radii
+
+    return 0.1 + 0.43 * covalent_radii[atom_types]
+
+
+def draw_ball(
+    axes: Axes,
+    centre: Float[np.ndarray, " 3"],
+    radius: float,
+    colour: Float[np.ndarray, " 3"],
+    rim: Any = TEXT_COLOUR,
+    num_rings: int = 16,
+) -> None:
+    """A ball that is lit from the upper left.
+
+    Args:
+        axes: Where it is drawn.
+        centre: Right, up and towards the viewer, as `project` gives them.
+        radius: In the same unit.
+        colour: Red, green and blue, from 0 to 1.
+        rim: Colour of its outline.
+        num_rings: Number of shades.
+    """
+    from matplotlib.collections import EllipseCollection
+    from matplotlib.patches import Circle
+
+    x, y, depth = centre
+    light = np.linspace(0, 1, num_rings)
+    diameters = 2 * radius * (1 - 0.9 * light)
+    shades = EllipseCollection(
+        diameters,
+        diameters,
+        np.zeros(num_rings),
+        units="xy",
+        offsets=np.stack([x - 0.28 * radius * light, y + 0.32 * radius * light], -1),
+        offset_transform=axes.transData,
+        facecolors=[shade(colour, s) for s in light],
+        linewidths=0,
+        zorder=depth,
+    )
+    axes.add_collection(shades, autolim=False)
+    outline = Circle((x, y), radius, fill=False, color=rim, linewidth=0.5, zorder=depth)
+    axes.add_patch(outline)
+
+
+def draw_caption(axes: Axes, row: Mapping[str, Any]) -> None:
     """Formula, space group and number of atoms above a cell."""
     formula = row["reduced_formula"]
     if len(formula) > MAX_FORMULA_LENGTH:
@@ -64,9 +100,14 @@ def _caption(axes: Axes, row: Mapping[str, Any]) -> None:
     symbol = row["spacegroup_0.1"] or "no space group"
     symbol = re.sub(r"_(\d)", r"$_\1$", re.sub(r"-(\d)", r"$\\bar{\1}$", symbol))
     atoms = f"{row['num_atoms']} atom{'s' * (row['num_atoms'] != 1)}"
+    draw_lines(axes, formula, f"{symbol} · {atoms}")
+
+
+def draw_lines(axes: Axes, first: str, second: str, colour: str = TEXT_COLOUR) -> None:
+    """A large line of that colour and a small quiet one above a cell."""
     style: dict[str, Any] = {"transform": axes.transAxes, "ha": "center", "va": "bottom"}
-    axes.text(0.5, 1.10, formula, fontsize=12, color=TEXT_COLOUR, **style)
-    axes.text(0.5, 1.02, f"{symbol} · {atoms}", fontsize=9, color=QUIET_COLOUR, **style)
+    axes.text(0.5, 1.10, first, fontsize=12, color=colour, **style)
+    axes.text(0.5, 1.02, second, fontsize=9, color=QUIET_COLOUR, **style)
 
 
 def _element_legend(axes: Axes, atom_types: Int[np.ndarray, " n"]) -> None:
@@ -99,14 +140,14 @@ def _element_legend(axes: Axes, atom_types: Int[np.ndarray, " n"]) -> None:
     )
 
 
-def _upright(lattice: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "3 3"]:
+def upright(lattice: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "3 3"]:
     """The same cell with a along x and b in the xy plane."""
     _, upper = np.linalg.qr(lattice.T)
     sign = np.where(np.diag(upper) < 0, -1, 1)
     return (sign[:, None] * upper).T
 
 
-def _project(points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
+def project(points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
     """Right, up and towards the viewer, for a viewer in front of and a little above the cell."""
     azimuth, elevation = np.radians(-68), np.radians(16)
     towards = np.array(
@@ -133,7 +174,7 @@ def _with_boundary(
     return images[atom, shift], np.asarray(atom_types)[atom]
 
 
-def _edges(
+def edges(
     lattice: Float[np.ndarray, "3 3"], num_points: int = 61
 ) -> Iterator[Float[np.ndarray, "points 3"]]:
     """The twelve edges, projected, each as points so close that pieces pass atoms cleanly."""
@@ -142,10 +183,10 @@ def _edges(
             line = np.empty((num_points, 3))
             line[:, axis] = np.linspace(0, 1, num_points)
             line[:, [i for i in range(3) if i != axis]] = corner
-            yield _project(line @ lattice)
+            yield project(line @ lattice)
 
 
-def _draw_edge(
+def draw_edge(
     axes: Axes,
     line: Float[np.ndarray, "points 3"],
     centres: Float[np.ndarray, "n 3"],
@@ -166,7 +207,7 @@ def _draw_edge(
             axes.add_line(Line2D(x, y, color="#555555", linewidth=1, zorder=depth))
 
 
-def _shade(colour: np.ndarray, light: float) -> np.ndarray:
+def shade(colour: np.ndarray, light: float) -> np.ndarray:
     """From the dark rim of a ball (light 0) over its colour to its highlight (light 1)."""
     if light < 0.5:
         return colour * (0.72 + 0.56 * light)

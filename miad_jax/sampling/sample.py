@@ -1,29 +1,61 @@
-"""New crystals: the reverse process from pure noise, one `lax.scan` over time.
-
-Sample i has the key `fold_in(key, i)`, and every step a key folded from that, so a sample does not
-depend on how many others are drawn or in how many calls. `Sampler` runs chunks of one fixed shape,
-one on every device at a time, so a sample does not depend on the size of a batch or the number of
-devices either: on one kind of device it is the same bit for bit. A CPU that is one device alone is
-another kind than one of several: see `devices.cores_as_devices`.
-"""
+"""New crystals: `sample` draws them from pure noise, `reverse_step` makes one step of it."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import overload
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from miad_jax.condition import Condition
-from miad_jax.crystal import Crystal, real_atom_mask
-from miad_jax.diffusion.joint import Denoise, Diffusion, prior
-from miad_jax.diffusion.keys import NUM_ATOMS, START, sample_keys, streams
-from miad_jax.network.base import chunk_size_of
-from miad_jax.parallel.progress import Bar, Progress, as_progress
+from miad_jax.crystal import Crystal
+from miad_jax.diffusion.joint import Denoise, Diffusion
+from miad_jax.diffusion.keys import NUM_ATOMS, sample_keys, streams
+from miad_jax.parallel.progress import Progress, as_progress
 from miad_jax.sampling.control import Control
+from miad_jax.sampling.sampler import Sampler
 from miad_jax.sampling.solvers import PredictorCorrector, Solver
+from miad_jax.sampling.trajectory import Trajectory
+
+
+@overload
+def sample(
+    diffusion: Diffusion,
+    denoise: Denoise,
+    key: PRNGKeyArray,
+    num_samples: int,
+    num_atoms: int | Int[np.ndarray, " samples"],
+    *,
+    solver: Solver | None = None,
+    control: Control | None = None,
+    condition: Condition | None = None,
+    size: int | None = None,
+    first_index: int = 0,
+    chunk_size: int | None = None,
+    progress: Progress | bool = False,
+    trajectory_every: None = None,
+) -> Crystal: ...
+
+
+@overload
+def sample(
+    diffusion: Diffusion,
+    denoise: Denoise,
+    key: PRNGKeyArray,
+    num_samples: int,
+    num_atoms: int | Int[np.ndarray, " samples"],
+    *,
+    solver: Solver | None = None,
+    control: Control | None = None,
+    condition: Condition | None = None,
+    size: int | None = None,
+    first_index: int = 0,
+    chunk_size: int | None = None,
+    progress: Progress | bool = False,
+    trajectory_every: int,
+) -> tuple[Crystal, Trajectory]: ...
 
 
 def sample(
@@ -40,7 +72,8 @@ def sample(
     first_index: int = 0,
     chunk_size: int | None = None,
     progress: Progress | bool = False,
-) -> Crystal:
+    trajectory_every: int | None = None,
+) -> Crystal | tuple[Crystal, Trajectory]:
     """Draw crystals, mirage atoms still in them: `mirage.reduce` drops those.
 
     `python -m miad_jax.sample` gives the same crystals for the same seed. On a CPU it takes each
@@ -62,11 +95,16 @@ def sample(
         first_index: Index of the first crystal, to continue a run.
         chunk_size: Crystals that the network sees at once; None for the network's own choice.
         progress: Whether to show a progress bar on standard error, or where to show it.
+        trajectory_every: Number of steps between two states to keep; None keeps none. The samples
+            are the same bit for bit.
+
+    Returns:
+        The samples; with `trajectory_every` also their states on the way.
 
     Raises:
-        ValueError: If `num_samples` or `num_atoms` is not positive, of another length, or beyond
-            `size`; if the condition is of another number of samples, or the solver wants more
-            steps than the process has.
+        ValueError: If `num_samples`, `num_atoms` or `trajectory_every` is not positive, `num_atoms`
+            of another length or beyond `size`; if the condition is of another number of samples,
+            or the solver wants more steps than the process has.
 
     Example:
         >>> net = miad_jax.CSPNet(hidden_dim=16, num_layers=2, num_freqs=4)
@@ -95,8 +133,12 @@ def sample(
     )
     keys = sample_keys(key, first_index + np.arange(num_samples))
     with as_progress(progress).bar("sampling", num_samples, "samples") as bar:
-        crystal, _ = sampler.draw(keys, counts, condition, bar)
-    return crystal
+        if trajectory_every is None:
+            return sampler.draw(keys, counts, condition, bar)[0]
+        crystal, _, trajectory = sampler.draw(
+            keys, counts, condition, bar, trajectory_every=trajectory_every
+        )
+    return crystal, trajectory
 
 
 def draw_num_atoms(
@@ -159,165 +201,3 @@ def reverse_step(
     s = t - 1 if s is None else jnp.broadcast_to(jnp.asarray(s, jnp.int32), crystal_t.batch_shape)
     controlled = (control or Control()).applied(diffusion, denoise, condition)
     return (solver or PredictorCorrector()).step(diffusion, controlled, key, crystal_t, t, s)
-
-
-def start(diffusion: Diffusion, keys: PRNGKeyArray, mask: Bool[Array, "samples atoms"]) -> Crystal:
-    """Crystals of pure noise.
-
-    Args:
-        diffusion: The process.
-        keys: One key for each sample.
-        mask: False on padding; all True for MiAD.
-    """
-    return prior(diffusion, streams(keys, START), mask)
-
-
-def reverse(
-    diffusion: Diffusion,
-    denoise: Denoise,
-    solver: Solver,
-    control: Control,
-    keys: PRNGKeyArray,
-    crystal: Crystal,
-    condition: Condition | None,
-    steps: Int[Array, "steps 3"],
-) -> tuple[Crystal, Int[Array, "samples steps"]]:
-    """Run steps of a solver; calls over parts of the steps continue each other.
-
-    Args:
-        diffusion: The process.
-        denoise: The network.
-        solver: How a step is made.
-        control: How predictions are used.
-        keys: One key for each sample.
-        crystal: The samples before the first step.
-        condition: What is asked of each sample.
-        steps: As `steps_of` lists them.
-
-    Returns:
-        The samples after the last step, and the number of real atoms after each.
-    """
-    denoise = control.applied(diffusion, denoise, condition)
-
-    def step(crystal: Crystal, t_s_left: Array) -> tuple[Crystal, Array]:
-        t, s, left = t_s_left
-        step_keys = streams(keys, left)
-        t, s = (jnp.full(crystal.batch_shape, time) for time in (t, s))
-        crystal = solver.step(diffusion, denoise, step_keys, crystal, t, s)
-        return crystal, real_atom_mask(crystal).sum(-1)
-
-    crystal, num_real = jax.lax.scan(step, crystal, steps)
-    return crystal, num_real.T
-
-
-def steps_of(solver: Solver, diffusion: Diffusion) -> Int[np.ndarray, "steps 3"]:
-    """From and to which time each step goes, and how many come after it."""
-    times = solver.times(diffusion)
-    left = np.arange(len(times))[::-1]
-    return np.stack([times, np.append(times[1:], -1), left], -1).astype(np.int32)
-
-
-LARGEST_CPU_CHUNK = 4
-"""Crystals at once on a CPU: few samples cost little, and more at once are hardly faster each."""
-
-_start_on_devices = jax.pmap(start, in_axes=(None, 0, 0))
-_reverse_on_devices = jax.pmap(reverse, in_axes=(None, None, None, None, 0, 0, 0, None))
-
-
-class Sampler:
-    """Draws samples chunk by chunk, one chunk on every local device at a time.
-
-    Args:
-        diffusion: The process.
-        denoise: The network; as a `jax.tree_util.Partial` of its parameters it is compiled once.
-        size: Atom slots of a sample.
-        solver: None for `PredictorCorrector()`.
-        control: None for `Control()`.
-        chunk_size: Crystals that the network sees at once; None for the network's own choice, on a
-            CPU at most `LARGEST_CPU_CHUNK`.
-        steps_per_dispatch: Steps between two reports.
-    """
-
-    def __init__(
-        self,
-        diffusion: Diffusion,
-        denoise: Denoise,
-        size: int,
-        *,
-        solver: Solver | None = None,
-        control: Control | None = None,
-        chunk_size: int | None = None,
-        steps_per_dispatch: int = 50,
-    ):
-        self.size = size
-        self.chunk_size = chunk_size or _chunk_size(denoise, size)
-        # A Partial in a Partial would hide its parameters, which would become constants.
-        is_partial = isinstance(denoise, jax.tree_util.Partial)
-        denoise = denoise if is_partial else jax.tree_util.Partial(denoise)
-        solver = solver or PredictorCorrector()
-        parts = diffusion, denoise, solver.anywhere(), control or Control()
-        self._parts: tuple[Any, ...] = parts
-        steps = steps_of(solver, diffusion)
-        self.num_steps = len(steps)
-        starts = range(0, len(steps), steps_per_dispatch)
-        self._dispatches = [steps[i : i + steps_per_dispatch] for i in starts]
-
-    def draw(
-        self,
-        keys: PRNGKeyArray,
-        num_atoms: Int[np.ndarray, " samples"],
-        condition: Condition | None = None,
-        bar: Bar | None = None,
-    ) -> tuple[Crystal, Int[np.ndarray, "samples steps"]]:
-        """Draw one sample for every key.
-
-        Args:
-            keys: One key for each sample.
-            num_atoms: Slots of each sample that are no padding, at most `size`.
-            condition: What is asked of each sample.
-            bar: Moves on by the number of samples while they are made.
-
-        Returns:
-            The samples, on the host, and their number of real atoms after each step.
-
-        Raises:
-            ValueError: If the condition is of another number of samples.
-        """
-        num, num_devices = keys.shape[0], jax.local_device_count()
-        for leaf in jax.tree.leaves(condition):
-            if np.shape(leaf)[:1] != (num,):
-                raise ValueError(
-                    f"the condition has an array of shape {np.shape(leaf)}; allowed: one entry "
-                    f"for each of the {num} samples"
-                )
-        shape = (-1, num_devices, self.chunk_size)
-        whole = num_devices * self.chunk_size
-        index = np.minimum(np.arange(-(-num // whole) * whole), num - 1).reshape(shape)
-        share = num / len(index) / len(self._dispatches)
-        parts = []
-        for chunk in index:
-            chunk_keys = keys[chunk]
-            asked = jax.tree.map(lambda x, chunk=chunk: np.asarray(x)[chunk], condition)
-            mask = np.arange(self.size) < num_atoms[chunk][..., None]
-            crystal = _start_on_devices(self._parts[0], chunk_keys, mask)
-            counts = []
-            for steps in self._dispatches:
-                crystal, num_real = _reverse_on_devices(
-                    *self._parts, chunk_keys, crystal, asked, steps
-                )
-                counts.append(np.asarray(num_real))
-                if bar is not None:
-                    bar.advance(share)
-            parts.append((jax.tree.map(np.asarray, crystal), np.concatenate(counts, -1)))
-
-        def join(*chunks: np.ndarray) -> np.ndarray:
-            whole = np.stack(chunks)
-            return whole.reshape(-1, *whole.shape[3:])[:num]
-
-        return jax.tree.map(join, *parts)
-
-
-def _chunk_size(denoise: Denoise, size: int) -> int:
-    backend = jax.default_backend()
-    own = chunk_size_of(denoise, size, backend)
-    return min(own, LARGEST_CPU_CHUNK) if backend == "cpu" else own

@@ -14,6 +14,7 @@ import sys
 import time
 
 import ase.build
+import ase.io
 import jax
 import numpy as np
 import pytest
@@ -196,6 +197,39 @@ def test_crystals_are_refined_as_asked_for_and_only_then(monkeypatch, tmp_path):
         assert said in other.stderr
 
 
+def test_trajectories_are_of_the_samples_of_a_call(tmp_path):
+    out = tmp_path / "samples"
+    arguments = ["--steps=4", "--trajectory", "--trajectory_every=4", f"--out={out}"]
+    done = run_command("sample", "--num=1", *arguments)
+    assert done.returncode == 0, done.stderr
+    assert "trajectories of 1 samples in" in done.stdout
+    (first,) = (out / "trajectories").iterdir()
+    frames = ase.io.read(first, index=":")
+    assert [atoms.info["step"] for atoms in frames] == [0, 4]
+    with np.load(out / "samples.npz") as file:
+        np.testing.assert_array_equal(frames[-1].numbers, file["atom_types"][0])
+    picture = (out / "trajectory.gif").stat()
+    assert picture.st_size > 0
+
+    # The same again draws nothing, and a larger number only what is new, as without trajectories.
+    again = run_command("sample", "--num=1", *arguments)
+    assert again.returncode == 0, again.stderr
+    assert "no trajectories: all samples were on disk already" in again.stdout
+    assert (out / "trajectory.gif").stat() == picture
+    first.unlink()
+    more = run_command("sample", "--num=2", *arguments)
+    assert more.returncode == 0, more.stderr
+    (second,) = (out / "trajectories").iterdir()
+    assert second.name.startswith("000001")
+
+    plain = run_command("sample", "--num=2", "--steps=4", f"--out={tmp_path / 'plain'}")
+    assert plain.returncode == 0, plain.stderr
+    assert not (tmp_path / "plain" / "trajectories").exists()
+    for name in ("lattice", "frac_coords", "atom_types"):
+        files = [np.load(folder / "samples.npz") for folder in (out, tmp_path / "plain")]
+        np.testing.assert_array_equal(files[0][name], files[1][name])
+
+
 def test_a_first_ctrl_c_asks_and_a_second_interrupts(capfd):
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -247,6 +281,8 @@ BAD = [
     ("sample", ["--checkpoint=/no/such", "--steps=0"], "--steps is 0"),
     ("sample", ["--checkpoint=/no/such", "--chunk_size=0"], "--chunk_size is 0"),
     ("sample", ["--checkpoint=/no/such", "--batch_size=-1"], "--batch_size is -1"),
+    ("sample", ["--trajectory", "--trajectory_every=0"], "--trajectory_every is 0"),
+    ("sample", ["--trajectory_every=5"], "without --trajectory"),
     ("sample", ["--checkpoint=/no/such", "--refine=0"], "--refine is 0; allowed: a positive"),
     ("sample", ["--checkpoint=/no/such", "--refine=-0.1"], "--refine is -0.1"),
     ("sample", ["--checkpoint=/no/such", "--refine=nan"], "--refine is nan"),

@@ -11,16 +11,8 @@ from miad_jax.diffusion import make_diffusion
 from miad_jax.network.base import UNKNOWN_CHUNK, chunk_size_of
 from miad_jax.parallel.progress import Bar, Progress
 from miad_jax.sampling import Control, PredictorCorrector
-from miad_jax.sampling.sample import (
-    LARGEST_CPU_CHUNK,
-    Sampler,
-    draw_num_atoms,
-    reverse,
-    sample,
-    sample_keys,
-    start,
-    steps_of,
-)
+from miad_jax.sampling.sample import draw_num_atoms, sample, sample_keys
+from miad_jax.sampling.sampler import LARGEST_CPU_CHUNK, Sampler, reverse, start, steps_of
 
 SIZE, CHUNK = 3, 2
 KEY = jax.random.key(11)

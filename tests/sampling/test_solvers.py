@@ -12,7 +12,8 @@ from miad_jax.crystal import Crystal, Prediction
 from miad_jax.diffusion import StepNoise, make_diffusion
 from miad_jax.mirage import reduce
 from miad_jax.sampling import SOLVERS, Control, PredictorCorrector, make_solver, reverse_step
-from miad_jax.sampling.sample import reverse, sample, steps_of
+from miad_jax.sampling.sample import sample
+from miad_jax.sampling.sampler import reverse, steps_of
 from miad_jax.sampling.solvers import Ancestral, Heun
 from tests.sampling.known import (
     CENTERS,

@@ -6,7 +6,7 @@ import pytest
 
 from miad_jax.diffusion import make_diffusion
 from miad_jax.sampling import SOLVERS, make_solver, sample
-from miad_jax.sampling.sample import steps_of
+from miad_jax.sampling.sampler import steps_of
 from miad_jax.sampling.times import FIRST_ALPHA_BAR, first_time
 
 
