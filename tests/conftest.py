@@ -97,7 +97,7 @@ def tiny_config() -> Callable[..., ConfigDict]:
         config.network.num_layers = 1
         config.network.num_freqs = 4
         config.network.time_dim = 8
-        config.diffusion.num_steps = 50
+        config.diffusion.num_steps = config.sampling.steps = 50
         config.batch_size = 8
         config.num_epochs = 4
         config.log_every = 2
