@@ -26,8 +26,8 @@ Variants, behind a colon and separated by commas:
     small20   Ours: `small12` continued with `--init_from=runs/small12` on all sizes, N_m 25, in
               about an hour more. With the earlier loss: experiments/mp20_slice/README.md.
     transformer  Ours: pair-biased attention of 9.1 M parameters, all sizes, on a mixture in
-              which parts are known. 25,000 of its 132,000 steps took 5 minutes of half an H200, at a
-              constant rate; `--init_from=mp20-transformer` starts from there.
+              which parts are known. 25,000 of its 132,000 steps took 5 minutes of half an H200, at
+              a constant rate; `--init_from=mp20-transformer` starts from there.
 """
 
 from ml_collections import ConfigDict

@@ -87,7 +87,7 @@ def sample(
         num_samples: Number of crystals.
         num_atoms: N_m, the slots of every crystal (MiAD), or the fixed number of atoms of each
             (the baseline), as from `draw_num_atoms`.
-        solver: Which times are visited, and how; None for `PredictorCorrector()`, the published one.
+        solver: Which times are visited, and how; None for `PredictorCorrector()`, as published.
         control: How predictions are used; None for `Control()`.
         condition: What is asked of each sample; None asks nothing.
         size: Slots of every crystal, on which its noise depends; None for the largest of
