@@ -11,6 +11,7 @@ import json
 import math
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args
 
@@ -240,7 +241,34 @@ def _with_flags(config: ConfigDict) -> ConfigDict:
     for name, value in given.items():
         if value is not None:
             config.sampling[name] = value
+    _refuse_what_the_solver_lacks(config.sampling.solver)
     return config
+
+
+def _refuse_what_the_solver_lacks(solver: str) -> None:
+    """A flag that would change nothing is refused."""
+    if solver not in SOLVERS:
+        return  # which `validate` says
+    for flag, name in _OF_SOLVERS.items():
+        if FLAGS[flag].value is not None and name not in _names(SOLVERS[solver]):
+            owners = [kind for kind, made in SOLVERS.items() if name in _names(made)]
+            raise ValueError(
+                f"--{flag} is no setting of the solver {solver}: leave it out, or choose "
+                f"--solver={' or '.join(owners)}"
+            )
+
+
+def _names(solver: type) -> set[str]:
+    return {field.name for field in fields(solver)}
+
+
+_OF_SOLVERS = {
+    "corrector_gamma": "corrector_gamma",
+    "ending": "last_step",
+    "churn": "churn",
+    "coords_ahead": "coords_ahead",
+}
+"""Flags that not every solver has a use for, and the fields that they set."""
 
 
 def _chunk_size_of(folder: Path) -> int | None:

@@ -22,6 +22,8 @@ import pytest
 import miad_jax
 from miad_jax.commands.cli import run, stop_on_signal
 from miad_jax.sampling import Sampler
+from miad_jax.sampling.quality import settings_of
+from miad_jax.sampling.sampler import LARGEST_CPU_CHUNK
 from tests.in_process import ROOT, run_command
 
 TINY = """--config=configs/prototypes.py:quick --config.data.max_num_atoms=4
@@ -88,8 +90,9 @@ def test_samples_do_not_depend_on_calls_or_batches(trained, tmp_path):
 
     record = json.loads((tmp_path / "one" / "run.json").read_text())["run"]
     assert record["sampling"] == {
-        "solver": "predictor_corrector",
+        **json.loads(json.dumps(settings_of("standard", 1000))),
         "steps": 8,
+        "corrector": "langevin",
         "corrector_gamma": 1e-5,
         "last_step": "denoise",
         "type_temperature": 1.0,
@@ -99,7 +102,7 @@ def test_samples_do_not_depend_on_calls_or_batches(trained, tmp_path):
     assert "sampling" not in record["config"]
     assert record["chunk_size"] == 2
 
-    knobs = ("--type_temperature=0.1", "--corrector_gamma=1e-6", "--ending=published")
+    knobs = ("--type_temperature=0.1", "--churn=0", "--coords_ahead=0")
     cold = sample("four", "--num=3", *knobs, "--coords_score=marginal")
     assert (cold["frac_coords"] != three["frac_coords"]).any()
     changed = json.loads((tmp_path / "four" / "run.json").read_text())["run"]
@@ -159,7 +162,7 @@ def test_samples_do_not_depend_on_the_number_of_cores_and_chunks_are_the_network
     diffusion, denoise, config = miad_jax.load_pretrained()
     record = json.loads((tmp_path / "every" / "run.json").read_text())["run"]
     sampler = Sampler(diffusion, denoise, config.infusion.num_atoms)
-    assert record["chunk_size"] == sampler.chunk_size == 8
+    assert record["chunk_size"] == sampler.chunk_size == LARGEST_CPU_CHUNK
 
 
 def test_crystals_are_refined_as_asked_for_and_only_then(monkeypatch, tmp_path):
@@ -294,6 +297,8 @@ BAD = [
     ("sample", ["--first_time=20", "--steps=50"], "from time 20: choose 1 to 21"),
     ("sample", ["--visit=9,x"], "--visit is 9,x; allowed: whole numbers"),
     ("sample", ["--visit=5,9"], "visit is (5, 9); allowed: falling whole numbers"),
+    ("sample", ["--ending=published"], "--ending is no setting of the solver ancestral"),
+    ("sample", ["--quality=best", "--churn=1"], "--churn is no setting of the solver predictor"),
     ("sample", ["--churn=-1"], "config.sampling.churn is -1.0; allowed: 0 or more"),
     ("sample", ["--type_temperature=0"], "config.sampling.type_temperature is 0.0"),
     (
