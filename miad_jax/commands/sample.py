@@ -10,8 +10,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import fields
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -35,6 +34,7 @@ from miad_jax.sampling import SOLVERS, Sampler, draw_num_atoms
 from miad_jax.sampling.control import CoordsScore
 from miad_jax.sampling.devices import cores_as_devices
 from miad_jax.sampling.quality import QUALITIES, settings_of, why_too_few
+from miad_jax.sampling.solvers import settings_of_solver
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string(
@@ -238,37 +238,26 @@ def _with_flags(config: ConfigDict) -> ConfigDict:
     if FLAGS.visit is not None:
         given |= {"visit": _times(FLAGS.visit)}
         config.sampling.steps = config.sampling.first_time = None
-    for name, value in given.items():
-        if value is not None:
-            config.sampling[name] = value
-    _refuse_what_the_solver_lacks(config.sampling.solver)
+    given = {name: value for name, value in given.items() if value is not None}
+    config.sampling.update(given)
+    _refuse_what_the_solver_lacks(config, given)
     return config
 
 
-def _refuse_what_the_solver_lacks(solver: str) -> None:
+def _refuse_what_the_solver_lacks(config: ConfigDict, given: Iterable[str]) -> None:
     """A flag that would change nothing is refused."""
+    solver = config.sampling.solver
     if solver not in SOLVERS:
         return  # which `validate` says
-    for flag, name in _OF_SOLVERS.items():
-        if FLAGS[flag].value is not None and name not in _names(SOLVERS[solver]):
-            owners = [kind for kind, made in SOLVERS.items() if name in _names(made)]
+    owners = {kind: settings_of_solver(kind) for kind in SOLVERS}
+    for name in given:
+        others = [kind for kind, settings in owners.items() if name in settings]
+        if others and solver not in others:
+            flag = "ending" if name == "last_step" else name
             raise ValueError(
                 f"--{flag} is no setting of the solver {solver}: leave it out, or choose "
-                f"--solver={' or '.join(owners)}"
+                f"--solver={' or '.join(others)}"
             )
-
-
-def _names(solver: type) -> set[str]:
-    return {field.name for field in fields(solver)}
-
-
-_OF_SOLVERS = {
-    "corrector_gamma": "corrector_gamma",
-    "ending": "last_step",
-    "churn": "churn",
-    "coords_ahead": "coords_ahead",
-}
-"""Flags that not every solver has a use for, and the fields that they set."""
 
 
 def _chunk_size_of(folder: Path) -> int | None:

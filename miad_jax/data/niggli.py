@@ -6,11 +6,10 @@ ones, so that the crystal stays where it is in space, and its handedness stays.
 
 from __future__ import annotations
 
-import os
-import warnings
-
 import numpy as np
 from jaxtyping import Float
+
+from miad_jax.data.spglib_calls import ask_spglib
 
 RELATIVE_TOLERANCE = 1e-5
 """Of squared lengths: what differs by less than the rounding of float32 counts as equal."""
@@ -72,18 +71,9 @@ def _niggli_basis(lattice: np.ndarray) -> np.ndarray | None:
 
 def _by_spglib(lattice: np.ndarray) -> np.ndarray | None:
     """The basis by spglib's reduction; None where it gives none, or one that is not reduced."""
-    import spglib
-
-    os.environ.setdefault("SPGLIB_WARNING", "OFF")  # else its C code prints on stderr
     gram = lattice @ lattice.T
     scale = abs(np.linalg.det(lattice)) ** (1 / 3)
-    with warnings.catch_warnings():
-        # spglib 2.8 warns that a later version raises instead of returning None; both are met.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        try:
-            found = spglib.niggli_reduce(lattice / scale, eps=RELATIVE_TOLERANCE)
-        except getattr(spglib, "SpglibError", RuntimeError):
-            return None
+    found = ask_spglib("niggli_reduce", lattice / scale, eps=RELATIVE_TOLERANCE)
     if found is None:
         return None
     reduced = np.asarray(found) * scale

@@ -198,7 +198,7 @@ class SampleDirectory:
         samples = self.read()
         good = [i for i, row in enumerate(samples.rows) if not row["reason"]]
         rows = [samples.rows[i] for i in good]
-        crystals = self._written(samples)
+        crystals = self._written(reduce(samples.crystals[good]) if good else [], rows)
         for crystal, row in zip(crystals, rows, strict=True):
             path = self.path / "cif" / f"{row['index']:06d}_{plain_formula(row['formula'])}.cif"
             if not path.exists():
@@ -210,17 +210,16 @@ class SampleDirectory:
         write_atomically(self.path / "samples.npz", npz_bytes(arrays))
         return samples
 
-    def _written(self, samples: Samples) -> list[Crystal]:
-        """What files hold of every sample that is a crystal, without mirage atoms.
+    def _written(
+        self, crystals: Sequence[Crystal], rows: Sequence[Mapping[str, Any]]
+    ) -> list[Crystal]:
+        """What files hold of crystals.
 
         A row describes the crystal in one form, and the crystal goes out in it: as `as_written`
         gives it, and as generated where the row says nothing of refining.
         """
-        good = [i for i, row in enumerate(samples.rows) if not row["reason"]]
-        crystals = reduce(samples.crystals[good]) if good else []
         found = []
-        for i, crystal in zip(good, crystals, strict=True):
-            row = samples.rows[i]
+        for crystal, row in zip(crystals, rows, strict=True):
             if "refined" in row:
                 tolerance = self.run["refine_angstrom"] if row["refined"] else None
                 crystal = as_written(crystal, tolerance).crystal

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import os
-import warnings
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
+
+from miad_jax.data.spglib_calls import ask_spglib
 
 MIN_IMAGE_DISTANCE_ANGSTROM = 0.5
 """spglib is not asked where an atom's own image is closer: it searches for seconds in vain."""
@@ -39,22 +39,14 @@ def find_symmetry(
         symprec_angstrom: How far an atom may be from where a symmetry puts it.
         angle_tolerance_degrees: How far angles may differ; negative for spglib's own rule.
     """
-    import spglib
-
     if np.linalg.norm(lattice, axis=-1).min() < MIN_IMAGE_DISTANCE_ANGSTROM:
         return None
-    os.environ.setdefault("SPGLIB_WARNING", "OFF")  # else its C code prints on stderr
-    with warnings.catch_warnings():
-        # spglib 2.8 warns that a later version raises instead of returning None; both are met.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        try:
-            return spglib.get_symmetry_dataset(
-                (lattice.tolist(), frac_coords.tolist(), atom_types.tolist()),
-                symprec=symprec_angstrom,
-                angle_tolerance=angle_tolerance_degrees,
-            )
-        except getattr(spglib, "SpglibError", RuntimeError):
-            return None
+    return ask_spglib(
+        "get_symmetry_dataset",
+        (lattice.tolist(), frac_coords.tolist(), atom_types.tolist()),
+        symprec=symprec_angstrom,
+        angle_tolerance=angle_tolerance_degrees,
+    )
 
 
 def refine(

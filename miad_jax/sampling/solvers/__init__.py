@@ -24,6 +24,7 @@ __all__ = [
     "PredictorCorrector",
     "Solver",
     "make_solver",
+    "settings_of_solver",
 ]
 
 SOLVERS: dict[str, type] = {
@@ -51,5 +52,15 @@ def make_solver(name: str, **settings: Any) -> Solver:
     if name not in SOLVERS:
         hint = did_you_mean(name, SOLVERS)
         raise ValueError(f"no solver is called {name!r}{hint}; allowed: {', '.join(SOLVERS)}")
-    known = {f.name for f in fields(SOLVERS[name])}
+    known = settings_of_solver(name)
     return SOLVERS[name](**{field: value for field, value in settings.items() if field in known})
+
+
+def settings_of_solver(name: str) -> set[str]:
+    """What can be set of a solver, by its name in `SOLVERS`.
+
+    Example:
+        >>> "churn" in settings_of_solver("ancestral"), "churn" in settings_of_solver("heun")
+        (True, False)
+    """
+    return {field.name for field in fields(SOLVERS[name])}
