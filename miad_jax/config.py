@@ -74,7 +74,7 @@ def default_config() -> ConfigDict:
     config.sampling.coords_score = "conditional"  # or "marginal": see Control
     config.sampling.guidance = 1.0  # weight of properties that are asked
     config.sampling.cell_bounds_angstrom = (2.0, 50.0)  # of the predicted cell; (): none
-    config.sampling.update(settings_of("standard", 1000))
+    config.sampling.update(settings_of("standard", 1000))  # its fields stand there by default
 
     config.network = ConfigDict()
     config.network.name = "cspnet"  # or "transformer"; a network leaves out others' fields
