@@ -26,8 +26,8 @@ Variants, behind a colon and separated by commas:
     small20   Ours: `small12` continued with `--init_from=runs/small12` on all sizes, N_m 25, in
               about an hour more. With the earlier loss: experiments/mp20_slice/README.md.
     transformer  Ours: pair-biased attention of 9.1 M parameters, all sizes, on a mixture in
-              which parts are known. 25,000 of its 132,000 steps took 5 minutes of half an H200, at
-              a constant rate; `--init_from=mp20-transformer` starts from there.
+              which parts or properties are known. 25,000 of its 132,000 steps took 5 minutes of
+              half an H200, at a constant rate; `--init_from=mp20-transformer` starts from there.
 """
 
 from ml_collections import ConfigDict
@@ -126,6 +126,11 @@ def transformer(config: ConfigDict) -> None:
     config.network.num_freqs = 16
     config.network.num_heads = 8
     config.network.pair_dim = 48
+    config.data.properties = (
+        *("e_above_hull", "formation_energy_per_atom"),
+        *("spacegroup_number", "num_elements", "density"),
+    )
+    config.data.property_dropout = 0.8
     config.tasks.generate = 0.7
     config.tasks.structure = 0.12
     config.tasks.complete = 0.12

@@ -41,7 +41,7 @@ def default_config() -> ConfigDict:
     config.data = ConfigDict()
     config.data.path = "prototypes"  # a known data set, or a folder with train.csv and val.csv
     config.data.max_num_atoms = config_dict.placeholder(int)  # leave larger crystals out
-    config.data.properties = ()  # numeric columns that the network is told
+    config.data.properties = ()  # what the network is told: columns, or computed of crystals
     config.data.property_dropout = 0.2  # share of crystals for which each is left out in training
 
     config.infusion = ConfigDict()

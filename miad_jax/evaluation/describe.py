@@ -17,13 +17,14 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from miad_jax.crystal import MIRAGE, Crystal
+from miad_jax.data.properties import density_g_per_cm3
 from miad_jax.data.symmetry import (
     PYMATGEN_ANGLE_TOLERANCE_DEGREES,
     SPGLIB_ANGLE_TOLERANCE,
     find_symmetry,
 )
 from miad_jax.data.written import as_written
-from miad_jax.evaluation.validity.plausible import density_g_per_cm3, why_implausible
+from miad_jax.evaluation.validity.plausible import why_implausible
 from miad_jax.evaluation.validity.structure import (
     NOT_AN_ELEMENT,
     NOT_FINITE,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from miad_jax.data import to_structures
+from miad_jax.data.properties import density_g_per_cm3
 from miad_jax.evaluation import metrics
 from miad_jax.evaluation.coverage import (
     composition_fingerprints,
@@ -35,7 +36,6 @@ from miad_jax.evaluation.stability.hull import Hull, hull_from_dataset, hull_fro
 from miad_jax.evaluation.stability.relax import ask_potential, relax, settings_of
 from miad_jax.evaluation.stability.relaxation_folder import open_folder
 from miad_jax.evaluation.validity.composition import valid_composition
-from miad_jax.evaluation.validity.plausible import density_g_per_cm3
 from miad_jax.evaluation.work import Work
 
 if TYPE_CHECKING:

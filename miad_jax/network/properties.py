@@ -1,10 +1,15 @@
-"""What a network is told of a crystal's properties: numbers, each of which may be unknown."""
+"""What a network is told of a crystal's properties: numbers, each of which may be unknown.
+
+A property that is unknown adds nothing, and neither does a known one before it is trained. So a
+trained network may be given more properties, or fewer, and otherwise predicts what it did.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -14,6 +19,9 @@ from miad_jax.network.layers import Linear, silu
 
 SCALES = np.array([0.01, 0.1, 1, 10, 100], np.float32)
 """Scales on which a value is seen: from thousandths, as of energies in eV, to hundreds."""
+
+CATEGORIES = {"spacegroup_number": 231}
+"""Properties whose whole numbers are names, and how many there are, 0 among them."""
 
 
 def refuse_unknown(network: str, names: tuple[str, ...], condition: Condition | None) -> None:
@@ -47,7 +55,7 @@ def told_properties(
 
 
 class PropertyEmbedding(nn.Module):
-    """One vector of all properties: the sum of MLP(value), or of a learned vector where unknown.
+    """One vector of all properties: the sum of MLP(value), or of a learned vector for a category.
 
     Attributes:
         features: Width of the vector.
@@ -59,14 +67,15 @@ class PropertyEmbedding(nn.Module):
     def __call__(
         self, properties: Mapping[str, Float[Array, " batch"]]
     ) -> Float[Array, "batch {self.features}"]:
-        """Embed the values; a value enters as its asinh on several scales."""
+        """Embed the values; a number enters as its asinh on several scales."""
         return sum((self._one(*item) for item in properties.items()), jnp.zeros(self.features))
 
     def _one(self, name: str, value: Float[Array, " batch"]) -> Float[Array, "batch features"]:
         unknown = jnp.isnan(value)[:, None]
         # NaN must not reach a gradient.
-        x = jnp.arcsinh(jnp.where(unknown, 0, value[:, None]) * SCALES)
-        known = Linear(self.features, name=f"{name}_in")(x)
-        known = Linear(self.features, name=f"{name}_out")(silu(known))
-        free = self.param(f"{name}_unknown", nn.initializers.normal(1.0), (self.features,))
-        return jnp.where(unknown, free, known)
+        value = jnp.where(unknown, 0, value[:, None])
+        if name in CATEGORIES:
+            x = jax.nn.one_hot(value[:, 0].round().astype(jnp.int32), CATEGORIES[name])
+        else:
+            x = silu(Linear(self.features, name=f"{name}_in")(jnp.arcsinh(value * SCALES)))
+        return jnp.where(unknown, 0, Linear(self.features, zero=True, name=f"{name}_out")(x))

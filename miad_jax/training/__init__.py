@@ -2,7 +2,8 @@
 
 from miad_jax.training.checkpoint import Checkpoints
 from miad_jax.training.data import TrainingData, load_training_data
-from miad_jax.training.loop import Initial, NonFiniteLossError, train
+from miad_jax.training.initial import Initial
+from miad_jax.training.loop import NonFiniteLossError, train
 from miad_jax.training.state import TrainState, make_optimizer
 from miad_jax.training.step import Objective, train_step, validation_loss
 from miad_jax.training.tasks import Tasks

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import Int
 from ml_collections import ConfigDict
@@ -13,6 +14,7 @@ from ml_collections import ConfigDict
 from miad_jax.condition import Condition
 from miad_jax.crystal import Crystal
 from miad_jax.data import Records, load_dataset
+from miad_jax.data.properties import COMPUTED, computed_property
 from miad_jax.padding import resize
 from miad_jax.parallel.progress import Progress
 
@@ -27,9 +29,8 @@ class TrainingData:
         histogram: Number of training crystals with 0, 1, 2, … atoms.
         fingerprint: Identifies the content of the training split.
         num_left_out: Readable crystals left out for being larger than `data.max_num_atoms`.
-        train_condition: What the network is told of each training crystal: the columns that
+        train_condition: What the network is told of each training crystal: the properties that
             `data.properties` names; None if it names none.
-        validation_condition: The same of the validation crystals.
         rejections: A line for every split with rows that could not be read: how many, and why.
     """
 
@@ -40,7 +41,6 @@ class TrainingData:
     num_left_out: int
     rejections: Sequence[str] = ()
     train_condition: Condition | None = None
-    validation_condition: Condition | None = None
 
 
 def load_training_data(config: ConfigDict, *, progress: Progress | bool = False) -> TrainingData:
@@ -48,10 +48,10 @@ def load_training_data(config: ConfigDict, *, progress: Progress | bool = False)
 
     Raises:
         ValueError: If a crystal has more atoms than `config.infusion.num_atoms`, by its id; if
-            no crystal is left; if a property is no numeric column; or if the data set cannot be
-            read.
+            no crystal is left; if a property is neither a numeric column nor can be computed; or if
+            the data set cannot be read.
     """
-    splits, conditions, left_out = [], [], 0
+    splits, condition, left_out = [], None, 0
     rejections, fingerprint = [], ""
     for split in ("train", "val"):
         crystal, records = load_dataset(config.data.path, split, progress=progress)
@@ -65,7 +65,9 @@ def load_training_data(config: ConfigDict, *, progress: Progress | bool = False)
         if config.infusion.enabled:
             _check_room(num_atoms, keep, records, config.infusion.num_atoms)
         splits.append(crystal[keep])
-        conditions.append(_condition(config, split, records.select(keep)))
+        if split == "train":
+            condition = _condition(config, crystal, records, progress)
+            condition = jax.tree.map(lambda x, keep=keep: x[keep], condition)
         left_out += int((~keep).sum())
         if records.rejected:
             rejections.append(f"{split} split of {config.data.path}: {records.describe()}")
@@ -74,25 +76,30 @@ def load_training_data(config: ConfigDict, *, progress: Progress | bool = False)
     size = max(int(np.asarray(s.mask).sum(-1).max()) for s in splits)
     train, validation = (resize(s, size) for s in splits)
     histogram = np.bincount(counts)
-    return TrainingData(
-        train, validation, histogram, fingerprint, left_out, rejections, *conditions
-    )
+    return TrainingData(train, validation, histogram, fingerprint, left_out, rejections, condition)
 
 
-def _condition(config: ConfigDict, split: str, records: Records) -> Condition | None:
-    """The columns that `data.properties` names, NaN where a crystal has no value."""
-    names = tuple(config.data.properties)
-    if not names:
-        return None
+def _condition(
+    config: ConfigDict, crystal: Crystal, records: Records, progress: Progress | bool
+) -> Condition | None:
+    """What `data.properties` names, NaN where a crystal has no value: columns, else computed."""
     numeric = {name: x for name, x in records.columns.items() if x.dtype.kind in "fiu"}
-    for name in names:
-        if name not in numeric:
-            raise ValueError(
-                f"config.data.properties names {name!r}; numeric columns of the {split} split of "
-                f"{config.data.path}: {', '.join(numeric) or 'none'}"
+    properties: dict[str, Any] = {}
+    for name in tuple(config.data.properties):
+        if name in numeric:
+            values = numeric[name]
+        elif name in COMPUTED:
+            values = computed_property(
+                name, crystal, fingerprint=records.fingerprint, progress=progress
             )
-    properties: dict[str, Any] = {name: numeric[name].astype(np.float32) for name in names}
-    return Condition(properties=properties)
+        else:
+            raise ValueError(
+                f"config.data.properties names {name!r}; numeric columns of the train split of "
+                f"{config.data.path}: {', '.join(numeric) or 'none'}; computed of the structure: "
+                f"{', '.join(COMPUTED)}"
+            )
+        properties[name] = values.astype(np.float32)
+    return Condition(properties=properties) if properties else None
 
 
 def _check_room(

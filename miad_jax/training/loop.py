@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from miad_jax.build import diffusion_from, loss_weights_from, network_from
@@ -24,25 +22,13 @@ from miad_jax.diffusion.losses import LossTerms
 from miad_jax.parallel.progress import Bar
 from miad_jax.training.checkpoint import Checkpoints
 from miad_jax.training.data import TrainingData
+from miad_jax.training.initial import Initial
 from miad_jax.training.sharding import ShardedTraining
 from miad_jax.training.state import TrainState, create, make_optimizer
 from miad_jax.training.step import Objective
 from miad_jax.training.tasks import Tasks, check_network
 
 Metrics = dict[str, float]
-
-
-@dataclass(frozen=True)
-class Initial:
-    """Parameters of another run, to start from.
-
-    Attributes:
-        params: Of the same network.
-        source: What they are, for the checkpoints' `init_from`.
-    """
-
-    params: Any
-    source: Mapping[str, Any]
 
 
 class NonFiniteLossError(FloatingPointError):
@@ -83,10 +69,9 @@ def train(
     objective = make_objective(config, data.train.size)
     optimizer = make_optimizer(config.optimizer, num_steps, max(num_train // config.batch_size, 1))
     params_key, train_key, validation_key = jax.random.split(jax.random.key(config.seed), 3)
-    if initial is None:
-        params = jax.jit(objective.net.init_params)(params_key)
-    else:
-        params = _checked(initial, jax.eval_shape(objective.net.init_params, params_key))
+    params = jax.jit(objective.net.init_params)(params_key)
+    if initial is not None:
+        params = initial.fitted_to(params)
     state = create(params, optimizer, train_key)
     meta = {
         "config": config.to_dict(),
@@ -274,23 +259,3 @@ def _non_finite(what: str, step: int, checkpoints: Checkpoints) -> str:
         f"the {what} of step {step} is not finite; {kept}. A lower config.optimizer.learning_rate, "
         "or config.optimizer.clip_norm = 1.0, may help"
     )
-
-
-def _checked(initial: Initial, network: Any) -> Any:
-    """The parameters to start from, on the device.
-
-    Raises:
-        ValueError: Naming the first parameter that the network has in another shape.
-    """
-    have, need = (
-        {name: np.shape(x) for name, x in flatten_dict(params, sep="/").items()}
-        for params in (initial.params, network)
-    )
-    for name in sorted(have.keys() | need.keys()):
-        if have.get(name) != need.get(name):
-            raise ValueError(
-                f"the parameters to start from are of another network: {name} has shape "
-                f"{have.get(name, 'none')}, config.network needs {need.get(name, 'none')}: give "
-                "config.network the fields of the run that they come from"
-            )
-    return jax.tree.map(jnp.asarray, initial.params)

@@ -48,7 +48,7 @@ class ShardedTraining:
         self.num_train, self.batch_size, self.seed = len(data.train), batch_size, seed
         self._state = _replicate(state, self.num_devices)
         self._train = _replicate((data.train, data.train_condition), self.num_devices)
-        self._validation = jax.device_put((data.validation, data.validation_condition))
+        self._validation = jax.device_put(data.validation)
         self._slots = jnp.arange(batch_size).reshape(self.num_devices, -1)
 
         def many_steps(
@@ -64,9 +64,7 @@ class ShardedTraining:
 
         self._many_steps = jax.pmap(many_steps, axis_name="batch", donate_argnums=0)
         self._validate = jax.jit(
-            lambda params, crystal, condition: validation_loss(
-                objective, params, crystal, validation_key, condition
-            )
+            lambda params, crystal: validation_loss(objective, params, crystal, validation_key)
         )
 
     def advance(self, step: int, count: int) -> LossTerms:
@@ -83,7 +81,7 @@ class ShardedTraining:
     def validate(self) -> LossTerms:
         """Losses of the averaged parameters on the validation crystals."""
         ema_params = jax.tree.map(lambda x: x[0], self._state.ema_params)
-        return jax.tree.map(np.asarray, self._validate(ema_params, *self._validation))
+        return jax.tree.map(np.asarray, self._validate(ema_params, self._validation))
 
     def state(self) -> TrainState:
         """The state of one device; all are equal."""

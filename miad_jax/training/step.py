@@ -112,32 +112,30 @@ def validation_loss(
     params: Any,
     crystal: Crystal,
     key: PRNGKeyArray,
-    condition: Condition | None = None,
 ) -> LossTerms:
     """The losses of a whole data set, once, on keys that are the same at every call.
 
-    Crystals are generated from nothing, whatever the tasks of training are, and all their
-    properties are told: so losses of runs with different tasks can be compared.
+    Crystals are generated from nothing, whatever the tasks of training are, and no property is
+    told: so losses of runs with different tasks and properties can be compared.
 
     Args:
         objective: What is minimised.
         params: Parameters to judge.
         crystal: The data set, as packed.
         key: Folded with the index of each crystal.
-        condition: What the network is told of each crystal.
     """
     num = len(crystal)
     padded = -(-num // objective.chunk_size) * objective.chunk_size
     index = jnp.arange(padded)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, index)
     there = jnp.minimum(index, num - 1)
-    crystal, condition = jax.tree.map(lambda x: x[there], (crystal, condition))
+    crystal = jax.tree.map(lambda x: x[there], crystal)
     example = _example(replace(objective, tasks=Tasks()), keys, crystal, index < num)
 
     def add(total: LossTerms, part: Any) -> tuple[LossTerms, None]:
         return total + _terms(objective, params, part), None
 
-    return jax.lax.scan(add, _zero_terms(example), _chunks(objective, (example, condition)))[0]
+    return jax.lax.scan(add, _zero_terms(example), _chunks(objective, (example, None)))[0]
 
 
 def _example(

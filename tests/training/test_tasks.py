@@ -261,12 +261,11 @@ def test_times_are_those_of_generation_alone(watched, batch, mixed_step):
     np.testing.assert_array_equal(mixed, draw_times(objective.diffusion, time_keys, (16,)))
 
 
-def test_validation_generates_and_tells_everything_whatever_training_does(watched, batch):
-    condition = Condition(properties={"gap": jnp.arange(16.0)})
+def test_validation_generates_and_tells_nothing_whatever_training_does(watched, batch):
     mixed = objective_of(watched, tasks=MIXTURE, property_dropout=0.9)
-    args = jnp.float32(1), batch, jax.random.key(4), condition
+    args = jnp.float32(1), batch, jax.random.key(4)
     found = jax.jit(partial(validation_loss, mixed))(*args)
-    np.testing.assert_array_equal(watched.take("told")["gap"], jnp.arange(16.0))
+    assert watched.take("told") == {}
     expected = jax.jit(partial(validation_loss, objective_of(watched)))(*args)
     assert watched.take("times").shape == (16,)
     jax.tree.map(np.testing.assert_array_equal, found, expected)

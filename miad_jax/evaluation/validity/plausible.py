@@ -10,6 +10,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Int
 
+from miad_jax.data.properties import density_g_per_cm3
+
 MIN_SHARE_OF_RADII = 0.5
 """Of the sum of two atoms' covalent radii: the smallest distance between them."""
 
@@ -20,8 +22,6 @@ MIN_HEIGHT_ANGSTROM = 1.5
 """Between opposite faces of the Niggli cell."""
 
 MAX_NIGGLI_EDGE_ANGSTROM = 40.0
-
-AMU_PER_ANGSTROM3_IN_G_PER_CM3 = 1.66053906892
 
 TOO_CLOSE = "atoms too close"
 TOO_LIGHT = "density too low"
@@ -60,13 +60,3 @@ def why_implausible(
         TOO_LONG: np.linalg.norm(lattice, axis=-1).max() > MAX_NIGGLI_EDGE_ANGSTROM,
     }
     return ", ".join(name for name, failed in fails.items() if failed)
-
-
-def density_g_per_cm3(
-    lattice: Float[np.ndarray, "3 3"], atom_types: Int[np.ndarray, " n"]
-) -> float:
-    """Mass over volume of a cell with its rows in Å."""
-    from ase.data import atomic_masses
-
-    volume = abs(np.linalg.det(lattice))
-    return float(atomic_masses[atom_types].sum() * AMU_PER_ANGSTROM3_IN_G_PER_CM3 / volume)

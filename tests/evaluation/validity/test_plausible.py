@@ -14,7 +14,6 @@ from miad_jax.evaluation.validity.plausible import (
     TOO_LIGHT,
     TOO_LONG,
     TOO_THIN,
-    density_g_per_cm3,
     why_implausible,
 )
 from miad_jax.evaluation.validity.structure import distances
@@ -82,13 +81,6 @@ def test_the_bounds_belong_to_the_plausible():
         assert why(Structure(Lattice.orthorhombic(3, 3, edge), ["W"], ORIGIN)) == expected
     for edge, expected in ((1.5, ""), (1.4999, TOO_THIN)):
         assert why(Structure(Lattice.orthorhombic(edge, 4, 4), ["O"], ORIGIN)) == expected
-
-
-def test_density_is_pymatgens():
-    for structure in PLAUSIBLE.values():
-        numbers = np.array([site.specie.Z for site in structure])
-        found = density_g_per_cm3(structure.lattice.matrix, numbers)
-        assert found == pytest.approx(structure.density, rel=2e-3)
 
 
 def test_real_crystals_are_plausible(real_data):
