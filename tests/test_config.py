@@ -31,7 +31,7 @@ PUBLISHED = {
     "carbon24": (30, 256, 4000, 1e-5, "plateau"),
 }
 VARIANTS = {
-    "mp20": ("published", "diffcsp", "small", "small12", "small20", "transformer"),
+    "mp20": ("published", "diffcsp", "small", "small12", "small20", "transformer", "large"),
     "alex_mp20": ("diffcsp",),
     "perov5": ("diffcsp",),
     "carbon24": ("diffcsp",),
@@ -80,7 +80,7 @@ def test_variants(name, variant):
     plain, config = loaded.get_config(), validate(loaded.get_config(variant))
     assert config.infusion.enabled == ("diffcsp" not in variant)
     assert (config.network.hidden_dim < plain.network.hidden_dim) == (
-        any(word in variant for word in ("small", "quick", "transformer"))
+        any(word in variant for word in ("small", "quick", "transformer", "large"))
     )
     if config.data.max_num_atoms is not None:
         assert config.data.max_num_atoms <= config.infusion.num_atoms

@@ -1,0 +1,61 @@
+"""What is compared: one change at a time of the recipe that all start from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+RECIPE: dict[str, Any] = {
+    "data.properties": (),
+    "tasks.generate": 1.0,
+    "tasks.structure": 0.0,
+    "tasks.complete": 0.0,
+    "tasks.cell": 0.0,
+    "batch_size": 128,
+    "optimizer.learning_rate": 6e-4,
+    "optimizer.warmup_steps": 50,
+    "optimizer.final_learning_rate": 1e-5,
+    "optimizer.ema_decay": 0.99,
+}
+"""Changes of `configs/mp20.py:transformer` for a training of less than an hour of one core."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A training.
+
+    Attributes:
+        config: Configuration file and variant.
+        changes: Fields that differ from the recipe.
+        steps_of: The variant whose number of steps it takes, instead of equal minutes.
+    """
+
+    config: str = "configs/mp20.py:transformer"
+    changes: dict[str, Any] = field(default_factory=dict)
+    steps_of: str | None = None
+
+    def fields(self) -> dict[str, Any]:
+        """All fields that differ from the configuration file's."""
+        return RECIPE | self.changes
+
+
+VARIANTS = {
+    "transformer": Variant(),
+    "cspnet": Variant("configs/mp20.py:small20", {"optimizer.learning_rate": 1e-3}),
+    "narrow": Variant(changes={"network.hidden_dim": 192, "network.num_layers": 6}),
+    "log": Variant(changes={"diffusion.lattice": "log"}),
+    "rate-3e-4": Variant(changes={"optimizer.learning_rate": 3e-4}),
+    "rate-1e-3": Variant(changes={"optimizer.learning_rate": 1e-3}),
+    "batch-64": Variant(changes={"batch_size": 64}),
+    "batch-256": Variant(changes={"batch_size": 256}),
+    "mixture": Variant(
+        changes={
+            "tasks.generate": 0.7,
+            "tasks.structure": 0.12,
+            "tasks.complete": 0.12,
+            "tasks.cell": 0.06,
+        },
+        steps_of="transformer",
+    ),
+}
+"""By name; the first is the recipe."""
