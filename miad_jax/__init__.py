@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from miad_jax.build import control_from, solver_from
-    from miad_jax.condition import Condition, Times
+    from miad_jax.condition import Condition, Known, Times
     from miad_jax.config import default_config
     from miad_jax.crystal import Crystal, Prediction, real_atom_mask
     from miad_jax.data.load import load_dataset
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "build": ("control_from", "solver_from"),
-    "condition": ("Condition", "Times"),
+    "condition": ("Condition", "Known", "Times"),
     "config": ("default_config",),
     "crystal": ("Crystal", "Prediction", "real_atom_mask"),
     "data.load": ("load_dataset",),
@@ -79,6 +79,7 @@ __all__ = [
     "Crystal",
     "Diffusion",
     "Heun",
+    "Known",
     "LossTerms",
     "LossWeights",
     "Prediction",

@@ -7,7 +7,7 @@ on its architecture: its floating-point operations, and how many crystals it sho
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from jaxtyping import Array, Int, PRNGKeyArray
 
@@ -24,7 +24,13 @@ UNKNOWN_CHUNK = 16
 
 
 class Network(Protocol):
-    """The protocol of a network; `jax.tree_util.Partial(net.denoise, params)` is a denoiser."""
+    """The protocol of a network; `jax.tree_util.Partial(net.denoise, params)` is a denoiser.
+
+    Attributes:
+        takes_times: Whether parts of a crystal may have times of their own.
+    """
+
+    takes_times: ClassVar[bool]
 
     def init_params(self, key: PRNGKeyArray) -> Any:
         """Fresh parameters, a pytree of float32 arrays."""
@@ -96,6 +102,12 @@ def chunk_size_of(denoise: Any, num_atoms: int, backend: str) -> int:
     if not hasattr(network, "chunk_size"):
         return UNKNOWN_CHUNK
     return network.chunk_size(num_atoms, backend)
+
+
+def takes_times(denoise: Any) -> bool:
+    """Whether a denoiser's network can be shown parts of a crystal that are known."""
+    network: Any = getattr(getattr(denoise, "func", denoise), "__self__", None)
+    return getattr(network, "takes_times", False)
 
 
 def power_of_two_below(number: int) -> int:

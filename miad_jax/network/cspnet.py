@@ -6,6 +6,8 @@ gives the rotated or reflected ε̂, and the same coordinates and types.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -46,6 +48,8 @@ class CSPNet(nn.Module):
         >>> net.denoise(params, crystals[:2], jnp.array([0, 999])).types.shape
         (2, 20, 100)
     """
+
+    takes_times: ClassVar[bool] = False
 
     hidden_dim: int = 512
     num_layers: int = 6

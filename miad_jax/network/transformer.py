@@ -9,7 +9,7 @@ reflected lattice gives the rotated or reflected ε̂, and the same coordinates 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -53,6 +53,8 @@ class Transformer(nn.Module):
         >>> jax.jit(net.denoise)(params, crystals[:2], jnp.array([0, 999])).types.shape
         (2, 20, 100)
     """
+
+    takes_times: ClassVar[bool] = True
 
     hidden_dim: int = 256
     num_layers: int = 8

@@ -1,11 +1,13 @@
 """Control: what is done to a prediction between the network and the solver's step.
 
-The one place where a wish acts on a sample. In order: guidance, the elements that are allowed, the
-temperature of the types, the score of atoms that may be mirage, the bounds of the cell.
+The one place where a wish acts on a sample. In order: parts that are known, guidance, the elements
+that are allowed and those that are required, the temperature of the types, the number of atoms, the
+score of atoms that may be mirage, the bounds of the cell.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -14,14 +16,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from miad_jax.condition import Condition, Time, each_part
-from miad_jax.crystal import MIRAGE, Crystal, Prediction
+from miad_jax.crystal import NUM_TYPES, Crystal, Prediction
 from miad_jax.diffusion.axes import principal_axes
 from miad_jax.diffusion.joint import Denoise, Diffusion, predict
 from miad_jax.diffusion.process import LatticeProcess
+from miad_jax.network.base import takes_times
+from miad_jax.sampling.counts import numbered
+from miad_jax.sampling.elements import NEVER, allow, require
 
 CoordsScore = Literal["marginal", "conditional"]
-_LEAST = -1e9
-"""The logit of what cannot be: its probability is 0 in float32."""
 
 
 @jax.tree_util.register_dataclass
@@ -62,7 +65,12 @@ class Control:
             raise ValueError(f"coords_score is {self.coords_score!r}; allowed: {allowed}")
 
     def applied(
-        self, diffusion: Diffusion, denoise: Denoise, condition: Condition | None
+        self,
+        diffusion: Diffusion,
+        denoise: Denoise,
+        condition: Condition | None,
+        *,
+        is_last: Bool[Array, "*#batch"] | bool = False,
     ) -> Denoise:
         """The denoiser as a solver asks it: a function of a crystal and its time.
 
@@ -70,43 +78,62 @@ class Control:
             diffusion: The joint process.
             denoise: The network.
             condition: What is asked of each crystal.
+            is_last: Whether the step leads to clean crystals: a number of atoms that is asked is
+                then met, by the most probable slots.
         """
-        asked = condition.properties if condition is not None else {}
+        asked = condition or Condition()
 
-        def controlled(crystal: Crystal, t: Time) -> Prediction:
-            if asked:
-                told = Condition(properties=asked)
-                prediction = predict(denoise, crystal, t, told)
-                if self.guidance != 1:
-                    free = predict(denoise, crystal, t, jax.tree.map(_unknown, told))
-                    prediction = jax.tree.map(
-                        lambda none, with_: none + self.guidance * (with_ - none),
-                        free,
-                        prediction,
-                    )
-            else:
-                prediction = predict(denoise, crystal, t)
-            logits = prediction.types
-            if condition is not None and condition.allowed_types is not None:
-                logits = allow(logits, condition.allowed_types[..., None, :])
+        def controlled(crystal: Crystal, t: Int[Array, "*batch"]) -> Prediction:
+            time: Time = t
+            if asked.known is not None and takes_times(denoise):
+                crystal, time = asked.known.put_into(crystal), asked.known.times(t)
+            said = self._asked(denoise, crystal, time, asked.properties)
+            times = each_part(time)
+            kinds = crystal.atom_types, times.types
+            logits = said.types
+            if asked.known is not None:
+                given = asked.known.crystal.atom_types
+                logits = jnp.where(asked.known.types[..., None], _only(given), logits)
+            if asked.allowed_types is not None:
+                logits = allow(logits, asked.allowed_types[..., None, :])
+            if asked.required_types is not None:
+                required = asked.required_types
+                logits = require(diffusion.types, logits, required, *kinds, crystal.mask)
             logits = logits / self.type_temperature
-            coords = prediction.coords
+            if asked.num_atoms is not None:
+                log_probs = diffusion.types.clean(logits, *kinds)
+                logits = numbered(logits, log_probs, asked.num_atoms, crystal.mask, is_last)
+            coords = said.coords
             if self.coords_score == "marginal":
-                times = each_part(t).types
-                log_probs = diffusion.types.clean(logits, crystal.atom_types, times)
+                log_probs = diffusion.types.clean(logits, *kinds)
                 coords = coords * -jnp.expm1(log_probs[..., :1])
-            lattice = prediction.lattice
+            lattice = said.lattice
             if self.cell_bounds_angstrom is not None:
                 lattice = bounded(
                     diffusion.lattice,
                     lattice,
                     crystal.lattice,
-                    each_part(t).lattice,
+                    times.lattice,
                     self.cell_bounds_angstrom,
                 )
             return Prediction(lattice, coords, logits)
 
         return controlled
+
+    def _asked(
+        self, denoise: Denoise, crystal: Crystal, time: Time, properties: Mapping[str, Array]
+    ) -> Prediction:
+        """What the network says where properties are asked, guided."""
+        if not properties:
+            return predict(denoise, crystal, time)
+        told = Condition(properties=properties)
+        prediction = predict(denoise, crystal, time, told)
+        if self.guidance == 1:
+            return prediction
+        free = predict(denoise, crystal, time, jax.tree.map(_unknown, told))
+        return jax.tree.map(
+            lambda none, asked: none + self.guidance * (asked - none), free, prediction
+        )
 
 
 def bounded(
@@ -145,28 +172,10 @@ def bounded(
     return jnp.where(inside, said, kept)
 
 
-def allow(
-    logits: Float[Array, "*batch atoms types"], allowed: Bool[Array, "*#batch #atoms types"]
-) -> Float[Array, "*batch atoms types"]:
-    """Logits in which only allowed elements are left, and P(mirage) is what it was.
-
-    Left out of the softmax alone, what is not allowed would make an atom mirage instead: cells
-    would collapse.
-
-    Example:
-        >>> logits = jnp.zeros((1, 100))
-        >>> probs = jax.nn.softmax(allow(logits, jnp.arange(100) < 3))
-        >>> [round(float(x), 2) for x in probs[0, :4]]
-        [0.01, 0.49, 0.49, 0.0]
-    """
-    log_probs = jax.nn.log_softmax(logits)
-    is_mirage = jnp.arange(logits.shape[-1]) == MIRAGE
-    elements = jnp.where(allowed & ~is_mirage, log_probs, _LEAST)
-    real = jax.nn.logsumexp(log_probs, axis=-1, where=~is_mirage, keepdims=True)
-    elements = jax.nn.log_softmax(elements) + jnp.maximum(real, _LEAST)
-    elements = jnp.where(allowed, jnp.maximum(elements, _LEAST), _LEAST)
-    return jnp.where(is_mirage, log_probs, elements)
-
-
 def _unknown(x: Array) -> Array:
     return jnp.full_like(x, jnp.nan)
+
+
+def _only(types: Int[Array, "*shape"]) -> Float[Array, "*shape types"]:
+    """Logits of what is certain."""
+    return jnp.where(jax.nn.one_hot(types, NUM_TYPES, dtype=bool), 0.0, NEVER)

@@ -199,5 +199,5 @@ def reverse_step(
     crystal_t = jax.tree.map(jnp.asarray, crystal_t)
     t = jnp.broadcast_to(jnp.asarray(t, jnp.int32), crystal_t.batch_shape)
     s = t - 1 if s is None else jnp.broadcast_to(jnp.asarray(s, jnp.int32), crystal_t.batch_shape)
-    controlled = (control or Control()).applied(diffusion, denoise, condition)
+    controlled = (control or Control()).applied(diffusion, denoise, condition, is_last=s < 0)
     return (solver or PredictorCorrector()).step(diffusion, controlled, key, crystal_t, t, s)

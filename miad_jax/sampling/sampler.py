@@ -9,6 +9,7 @@ another kind than one of several: see `devices.cores_as_devices`.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, overload
 
 import jax
@@ -16,11 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int, PRNGKeyArray
 
-from miad_jax.condition import Condition
+from miad_jax.condition import Condition, Known
 from miad_jax.crystal import Crystal, real_atom_mask
-from miad_jax.diffusion.joint import Denoise, Diffusion, prior
-from miad_jax.diffusion.keys import START, streams
-from miad_jax.network.base import chunk_size_of
+from miad_jax.diffusion.joint import Denoise, Diffusion, draw_noise, noised, prior
+from miad_jax.diffusion.keys import AFTER, BEFORE, START, streams
+from miad_jax.network.base import chunk_size_of, takes_times
 from miad_jax.parallel.progress import Bar
 from miad_jax.sampling.control import Control
 from miad_jax.sampling.solvers import PredictorCorrector, Solver
@@ -63,13 +64,18 @@ def reverse(
     Returns:
         The samples after the last step, and the number of real atoms after each.
     """
-    denoise = control.applied(diffusion, denoise, condition)
+    known = None if condition is None else condition.known
 
     def step(crystal: Crystal, t_s_left: Array) -> tuple[Crystal, Array]:
         t, s, left = t_s_left
         step_keys = streams(keys, left)
+        controlled = control.applied(diffusion, denoise, condition, is_last=s < 0)
         t, s = (jnp.full(crystal.batch_shape, time) for time in (t, s))
-        crystal = solver.step(diffusion, denoise, step_keys, crystal, t, s)
+        if known is not None:
+            crystal = put_back(diffusion, denoise, streams(step_keys, BEFORE), known, crystal, t)
+        crystal = solver.step(diffusion, controlled, step_keys, crystal, t, s)
+        if known is not None:
+            crystal = put_back(diffusion, denoise, streams(step_keys, AFTER), known, crystal, s)
         return crystal, real_atom_mask(crystal).sum(-1)
 
     if len(steps) > 1:
@@ -88,6 +94,33 @@ def reverse(
     num_real = jnp.zeros((2, *crystal.batch_shape), jnp.int32)
     crystal, num_real = jax.lax.fori_loop(0, once, one, (crystal, num_real))
     return crystal, num_real[:1].T
+
+
+def put_back(
+    diffusion: Diffusion,
+    denoise: Denoise,
+    keys: PRNGKeyArray,
+    known: Known,
+    crystal: Crystal,
+    t: Int[Array, " samples"],
+) -> Crystal:
+    """Samples with the parts that are known in their places.
+
+    A network that takes times of their own for parts sees them as they are. Another sees them as
+    noisy as the rest (RePaint, arXiv:2201.09865).
+
+    Args:
+        diffusion: The process.
+        denoise: The network.
+        keys: One key for each sample.
+        known: The parts.
+        crystal: The samples.
+        t: The time of the rest; −1 is clean.
+    """
+    if not takes_times(denoise):
+        noise = draw_noise(diffusion, keys, known.crystal)
+        known = replace(known, crystal=noised(diffusion, known.crystal, t, noise))
+    return known.put_into(crystal)
 
 
 def steps_of(solver: Solver, diffusion: Diffusion) -> Int[np.ndarray, "steps 3"]:

@@ -14,13 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from miad_jax.condition import Condition, Time, Times
+from miad_jax.condition import KNOWN, Condition, Time, Times
 from miad_jax.crystal import Crystal, real_atom_mask
 from miad_jax.diffusion.keys import for_each
 from miad_jax.network import Network
-
-KNOWN = -1
-"""The time of a part that is known."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from miad_jax.crystal import MIRAGE, NUM_TYPES, Crystal, Prediction, real_atom_m
 from miad_jax.diffusion import make_diffusion
 from miad_jax.diffusion.keys import sample_keys
 from miad_jax.sampling import Control, PredictorCorrector, Sampler
-from miad_jax.sampling.control import allow, bounded
+from miad_jax.sampling.control import bounded
+from miad_jax.sampling.elements import allow
 from miad_jax.sampling.sample import sample
 from tests.sampling.known import CENTERS, PAIR_PROBS, exact_denoise_of_mirage
 

@@ -1,0 +1,77 @@
+"""Elements that a sample may hold, and elements that it is to hold."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from miad_jax.crystal import MIRAGE
+from miad_jax.diffusion.types import UniformD3PM
+
+NEVER = -1e9
+"""The logit of what cannot be: its probability is 0 in float32."""
+
+ROUNDS = 4
+"""How often `require` lifts: each time the normalisation takes some of it back."""
+
+
+def allow(
+    logits: Float[Array, "*batch atoms types"], allowed: Bool[Array, "*#batch #atoms types"]
+) -> Float[Array, "*batch atoms types"]:
+    """Logits in which only allowed elements are left, and P(mirage) is what it was.
+
+    Left out of the softmax alone, what is not allowed would make an atom mirage instead: cells
+    would collapse.
+
+    Example:
+        >>> logits = jnp.zeros((1, 100))
+        >>> probs = jax.nn.softmax(allow(logits, jnp.arange(100) < 3))
+        >>> [round(float(x), 2) for x in probs[0, :4]]
+        [0.01, 0.49, 0.49, 0.0]
+    """
+    log_probs = jax.nn.log_softmax(logits)
+    is_mirage = jnp.arange(logits.shape[-1]) == MIRAGE
+    elements = jnp.where(allowed & ~is_mirage, log_probs, NEVER)
+    real = jax.nn.logsumexp(log_probs, axis=-1, where=~is_mirage, keepdims=True)
+    elements = jax.nn.log_softmax(elements) + jnp.maximum(real, NEVER)
+    elements = jnp.where(allowed, jnp.maximum(elements, NEVER), NEVER)
+    return jnp.where(is_mirage, log_probs, elements)
+
+
+def require(
+    process: UniformD3PM,
+    logits: Float[Array, "*batch atoms types"],
+    required: Bool[Array, "*#batch types"],
+    types_t: Int[Array, "*batch atoms"],
+    t: Int[Array, "*#batch #atoms"],
+    mask: Bool[Array, "*batch atoms"],
+) -> Float[Array, "*batch atoms types"]:
+    """Logits in which each required element is expected to occur at least once.
+
+    An element whose expected number of atoms, Σ p(x_0 | x_t) over the slots, is below 1 becomes
+    more probable in all slots alike, by what would lift that number to 1 if nothing else changed.
+
+    Args:
+        process: The process of the types.
+        logits: What the network predicts.
+        required: Which elements.
+        types_t: The noised types.
+        t: Their times.
+        mask: False on padding, which counts nothing.
+
+    Example:
+        >>> process, nothing = miad_jax.make_diffusion().types, jnp.zeros(4, jnp.int32)
+        >>> logits = jnp.zeros((4, 100)).at[:, 0].set(9.0)
+        >>> lithium, t = jnp.arange(100) == 3, jnp.full(4, 999)
+        >>> led = require(process, logits, lithium, nothing, t, jnp.ones(4, bool))
+        >>> number = jnp.exp(process.clean(led, nothing, t))[:, 3].sum()
+        >>> 0.9 < float(number) < 1.1
+        True
+    """
+    for _ in range(ROUNDS):
+        log_probs = process.clean(logits, types_t, t)
+        number = jax.nn.logsumexp(log_probs, axis=-2, where=mask[..., None])
+        lift = jnp.where(required, jnp.clip(-number, 0, -NEVER), 0)
+        logits = logits + lift[..., None, :]
+    return logits
