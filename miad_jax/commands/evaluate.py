@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import copy
 import sys
+import textwrap
 import warnings
 from collections.abc import Sequence
 
@@ -23,7 +24,8 @@ from absl import flags
 from miad_jax.commands import cli as command
 from miad_jax.evaluation.pipeline import evaluate
 from miad_jax.evaluation.results import EvaluationResult
-from miad_jax.evaluation.tables import tables_text
+from miad_jax.evaluation.stability.hull_report import hull_sentences
+from miad_jax.evaluation.tables import MAX_LINE_LENGTH, tables_text
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string(
@@ -37,7 +39,18 @@ flags.DEFINE_string(
     flag_values=FLAGS,
 )
 flags.DEFINE_string(
-    "hull", None, "JSON of computed entries (.json or .json.gz); default: DATA's", flag_values=FLAGS
+    "hull",
+    None,
+    "JSON of computed entries at total energies (.json, .json.gz), or a table (.csv, .csv.gz) of "
+    "formation energies in eV/atom by formula, which needs --elements; default: DATA's crystals, "
+    "whose hull lies above the true one",
+    flag_values=FLAGS,
+)
+flags.DEFINE_string(
+    "elements",
+    None,
+    "JSON of the elements' entries at total energies, for a table of formation energies",
+    flag_values=FLAGS,
 )
 flags.DEFINE_integer(
     "num_relaxed", None, "Relax the first so many samples; default: all", flag_values=FLAGS
@@ -72,6 +85,7 @@ def main(argv: Sequence[str]) -> int:
         out=given.out,
         calculator=given.calculator,
         hull=given.hull,
+        elements=given.elements,
         num_relaxed=given.num_relaxed,
         max_steps=given.max_steps,
         seconds_per_crystal=given.seconds_per_crystal,
@@ -82,6 +96,9 @@ def main(argv: Sequence[str]) -> int:
         progress=True,
     )
     print(_counts(result))
+    for sentence in hull_sentences(result.rows, result.settings.get("hull")):
+        print(textwrap.fill(sentence, MAX_LINE_LENGTH))
+    print()
     print(tables_text(result.tables))
     print(f"\nreport.html, report.json and crystals.csv in {given.out}")
     if result.lost:
@@ -98,4 +115,4 @@ def _counts(result: EvaluationResult) -> str:
     read = sum(not row["reason"] for row in rows)
     relaxed = sum(row["relaxation"] in ("converged", "not converged") for row in rows)
     known = sum(row["e_above_hull_ev_per_atom"] is not None for row in rows)
-    return f"{len(rows)} samples, {read} read, {relaxed} relaxed, {known} with a known energy\n"
+    return f"{len(rows)} samples, {read} read, {relaxed} relaxed, {known} with a known energy"

@@ -4,6 +4,7 @@ from miad_jax.data.load import (
     EMBEDDED,
     available_splits,
     load_dataset,
+    split_fingerprint,
 )
 from miad_jax.data.packed import Records, load_packed, pad, save_packed
 from miad_jax.data.packing import pack, stack
@@ -27,6 +28,7 @@ __all__ = [
     "pad",
     "read_rows",
     "save_packed",
+    "split_fingerprint",
     "stack",
     "to_atoms",
     "to_structures",

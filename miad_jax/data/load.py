@@ -87,9 +87,7 @@ def load_dataset(
         return _load_split(path, split)
 
     sources = _sources(path, split)
-    fingerprint = _fingerprint(
-        sources, {"packing": _PACKING_VERSION, "primitive": primitive, "niggli": niggli}
-    )
+    fingerprint = split_fingerprint(path, split, primitive=primitive, niggli=niggli)
     root = Path(cache_dir) if cache_dir is not None else default_cache_dir()
     cached = root / "datasets" / f"{fingerprint}-v{FORMAT_VERSION}.npz"
     if cached.exists():
@@ -115,6 +113,25 @@ def load_dataset(
             stacklevel=2,
         )
     return crystals, records
+
+
+def split_fingerprint(
+    name_or_path: str | os.PathLike[str],
+    split: str = "train",
+    *,
+    primitive: bool = True,
+    niggli: bool = True,
+) -> str:
+    """The `fingerprint` of the records that `load_dataset` returns; no crystal is read for it.
+
+    Raises:
+        ValueError: If the name or the split is unknown.
+    """
+    path = _existing(name_or_path)
+    if suffix(path) == ".npz":
+        return _fingerprint([path], {"split": split})
+    settings = {"packing": _PACKING_VERSION, "primitive": primitive, "niggli": niggli}
+    return _fingerprint(_sources(path, split), settings)
 
 
 def available_splits(name_or_path: str | os.PathLike[str]) -> list[str]:
@@ -163,7 +180,7 @@ def _sources(path: Path, split: str) -> list[Path]:
 def _load_split(path: Path, split: str) -> tuple[Crystal, Records]:
     """A packed file, or the crystals of it that its column `split` gives to a split."""
     crystals, records = load_packed(path)
-    records = replace(records, fingerprint=_fingerprint([path], {"split": split}))
+    records = replace(records, fingerprint=split_fingerprint(path, split))
     if split == "all" or (split == "train" and "split" not in records.columns):
         return crystals, records
     indices = np.flatnonzero(records.columns.get("split", np.array([])) == SPLITS.index(split))

@@ -32,6 +32,7 @@ def evaluate(
     out: str | os.PathLike[str] | None = None,
     calculator: str = CHGNET,
     hull: str | os.PathLike[str] | Hull | None = None,
+    elements: str | os.PathLike[str] | None = None,
     num_relaxed: int | None = None,
     max_steps: int = 1500,
     seconds_per_crystal: float = 600,
@@ -65,8 +66,11 @@ def evaluate(
             None writes nothing, and keeps neither matches nor relaxations.
         calculator: Potential that relaxes the samples: "chgnet", "module:factory" of any ASE
             calculator, or "none" for no energies.
-        hull: A hull, or a JSON of computed entries (.json or .json.gz). None makes that of the
-            reference's crystals.
+        hull: A hull; a JSON of computed entries at total energies (.json or .json.gz); or a table
+            (.csv or .csv.gz) with a column `formula` and one of formation energies in eV/atom, such
+            as `formation_energy_per_atom`. None makes that of the reference's crystals.
+        elements: JSON of the elements' entries at total energies, for a table: the formation
+            energy of a crystal is its corrected total energy less theirs.
         num_relaxed: Relax the first so many samples; None for all.
         max_steps: Steps of a relaxation at most.
         seconds_per_crystal: A relaxation that takes longer is failed.
@@ -86,6 +90,7 @@ def evaluate(
     plan = make_plan(
         calculator=calculator,
         hull=hull,
+        elements=elements,
         num_relaxed=num_relaxed,
         max_steps=max_steps,
         seconds_per_crystal=seconds_per_crystal,
@@ -98,10 +103,10 @@ def evaluate(
         structures, num_workers=num_workers, executor=executor, progress=progress
     )
     if not isinstance(reference, Reference):
-        reference = load_reference(reference, progress=progress)
+        reference = load_reference(reference, splits=plan.splits, progress=progress)
     for split, content in reference.contents.items():
         progress.say(f"{split} split of {reference.name}: {content}")
-    if plan.has_energies and hull is None:
+    if plan.fits_elemental_energies:
         reference.required_formation_energies()
     stages = stages_of(plan, reference)
     names = [stage.name for stage in stages]

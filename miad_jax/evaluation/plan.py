@@ -13,7 +13,8 @@ from typing import Any
 
 from miad_jax.evaluation.report.folder import NUM_RELAXED
 from miad_jax.evaluation.stability.dft import DftEnergy, read_dft_energies
-from miad_jax.evaluation.stability.hull import Hull, check_hull_file
+from miad_jax.evaluation.stability.hull import Hull
+from miad_jax.evaluation.stability.hull_files import read_hull
 from miad_jax.evaluation.stability.potential import CHGNET
 from miad_jax.evaluation.stability.relax import settings_of
 
@@ -27,7 +28,9 @@ class Plan:
 
     Attributes:
         calculator: "chgnet" or "module:factory"; "none" for no energies.
-        hull: A hull, or the JSON of its entries; None for that of the reference's crystals.
+        hull: The hull; None for that of the reference's crystals.
+        hull_file: What it was read from.
+        elements_file: What the energies of its elements were read from.
         num_relaxed: So many of the first samples are relaxed; None for all.
         max_steps: Steps of a relaxation at most.
         seconds_per_crystal: A relaxation that takes longer is failed.
@@ -38,7 +41,9 @@ class Plan:
     """
 
     calculator: str = CHGNET
-    hull: str | os.PathLike[str] | Hull | None = None
+    hull: Hull | None = None
+    hull_file: str = "none: the reference's crystals"
+    elements_file: str = "none"
     num_relaxed: int | None = None
     max_steps: int = 1500
     seconds_per_crystal: float = 600
@@ -52,6 +57,21 @@ class Plan:
         """Whether crystals are relaxed and measured against a hull."""
         return self.calculator != "none"
 
+    @property
+    def fits_elemental_energies(self) -> bool:
+        """Whether the reference's formation energies are needed to compare with the hull's."""
+        has_scale = self.hull is not None and (
+            self.hull.scale == "total" or self.hull.elemental is not None
+        )
+        return self.has_energies and not has_scale
+
+    @property
+    def splits(self) -> tuple[str, ...] | None:
+        """Splits of the reference that are needed; None for all that there are."""
+        if self.fits_elemental_energies:
+            return None
+        return ("train", "test") if self.coverage else ("train",)
+
     def settings(self, samples: str) -> dict[str, Any]:
         """What the report says of this run.
 
@@ -64,9 +84,9 @@ class Plan:
             "potential": self.calculator,
         }
         if self.has_energies:
-            given = self.hull.definition if isinstance(self.hull, Hull) else self.hull
             said |= {
-                "hull file": "none: the reference's crystals" if given is None else str(given),
+                "hull file": self.hull_file,
+                "elements file": self.elements_file,
                 "DFT energies": self.dft_file,
                 NUM_RELAXED: "all" if self.num_relaxed is None else self.num_relaxed,
                 "steps of a relaxation at most": self.max_steps,
@@ -83,6 +103,7 @@ def make_plan(
     *,
     calculator: str,
     hull: str | os.PathLike[str] | Hull | None,
+    elements: str | os.PathLike[str] | None,
     num_relaxed: int | None,
     max_steps: int,
     seconds_per_crystal: float,
@@ -105,14 +126,20 @@ def make_plan(
     else:
         settings_of(calculator, max_steps, seconds_per_crystal=seconds_per_crystal)
     if dft_energies is not None and hull is None:
-        raise ValueError("dft_energies needs a hull: give --hull, a JSON of computed entries")
-    if hull is not None and not isinstance(hull, Hull):
-        check_hull_file(hull)
+        raise ValueError("dft_energies needs a hull: give --hull")
+    if elements is not None and (hull is None or isinstance(hull, Hull)):
+        raise ValueError("elements need a hull: give --hull, a table of formation energies")
     dft, dft_file = {}, "none"
     if isinstance(dft_energies, Mapping):
         dft, dft_file = dict(dft_energies), f"{len(dft_energies)} energies"
     elif dft_energies is not None:
         dft, dft_file = read_dft_energies(dft_energies), os.fspath(dft_energies)
+    hull_file = Plan.hull_file
+    if isinstance(hull, Hull):
+        hull_file = hull.definition
+    elif hull is not None:
+        hull_file = os.fspath(hull)
+        hull = read_hull(hull, elements)
     missing = missing_packages()
     if missing:
         warnings.warn(
@@ -123,6 +150,8 @@ def make_plan(
     return Plan(
         calculator="none" if calculator == CHGNET and CHGNET in missing else calculator,
         hull=hull,
+        hull_file=hull_file,
+        elements_file="none" if elements is None else os.fspath(elements),
         num_relaxed=num_relaxed,
         max_steps=max_steps,
         seconds_per_crystal=seconds_per_crystal,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,13 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from miad_jax.crystal import Crystal
-from miad_jax.data import Records, available_splits, load_dataset, to_structures
+from miad_jax.data import (
+    Records,
+    available_splits,
+    load_dataset,
+    split_fingerprint,
+    to_structures,
+)
 from miad_jax.parallel.progress import Progress
 
 if TYPE_CHECKING:
@@ -30,11 +36,11 @@ class Reference:
         name: Its name or path.
         train: Crystals that count as known.
         train_records: Their records.
-        test: Crystals to be covered; None if the set has no test split.
-        crystals: Those of all splits.
-        formation_energies_ev_per_atom: Of all splits; None if the set has none.
-        fingerprint: Identifies the content of all splits.
-        contents: Crystals and rejected rows of every split, for people.
+        test: Crystals to be covered; None if the set has no test split, or it was not loaded.
+        crystals: Those of all splits that were loaded.
+        formation_energies_ev_per_atom: Of the same splits; None if one of them has none.
+        fingerprint: Identifies the content of all splits that there are.
+        contents: Crystals and rejected rows of each split that was loaded, for people.
     """
 
     name: str
@@ -60,7 +66,7 @@ class Reference:
         if self.formation_energies_ev_per_atom is None:
             raise ValueError(
                 f"{self.name} has no column {FORMATION_ENERGY} in all its splits, so there is no "
-                "hull: give --hull, a JSON of computed entries, or --calculator=none"
+                "hull: give --hull, a JSON of computed entries or a table, or --calculator=none"
             )
         return self.formation_energies_ev_per_atom
 
@@ -79,33 +85,45 @@ class Reference:
 
 
 def load_reference(
-    name_or_path: str | os.PathLike[str], *, progress: Progress | bool = False
+    name_or_path: str | os.PathLike[str],
+    *,
+    splits: Collection[str] | None = None,
+    progress: Progress | bool = False,
 ) -> Reference:
-    """Load all splits of a data set; it needs a training split only.
+    """Load a data set; it needs a training split only.
+
+    Args:
+        name_or_path: As `load_dataset` takes it.
+        splits: Those to be loaded, as far as they are there; None for all. The training split
+            always is. The reference's fingerprint does not depend on it.
+        progress: Where to show how many crystals are read.
 
     Raises:
         ValueError: If the data set is unknown or cannot be read.
     """
-    splits = {
+    available = dict.fromkeys(("train", *available_splits(name_or_path)))
+    loaded = {
         split: load_dataset(name_or_path, split, progress=progress)
-        for split in ("train", *available_splits(name_or_path))
+        for split in available
+        if split == "train" or splits is None or split in splits
     }
-    train, records = splits["train"]
-    digest = hashlib.sha256(" ".join(x.fingerprint for _, x in splits.values()).encode())
+    train, records = loaded["train"]
+    fingerprints = (split_fingerprint(name_or_path, split) for split in available)
+    digest = hashlib.sha256(" ".join(fingerprints).encode())
     energies = None
-    if all(FORMATION_ENERGY in found.columns for _, found in splits.values()):
+    if all(FORMATION_ENERGY in found.columns for _, found in loaded.values()):
         energies = np.concatenate(
-            [np.asarray(x.columns[FORMATION_ENERGY], np.float64) for _, x in splits.values()]
+            [np.asarray(x.columns[FORMATION_ENERGY], np.float64) for _, x in loaded.values()]
         )
     return Reference(
         name=str(name_or_path),
         train=train,
         train_records=records,
-        test=splits["test"][0] if "test" in splits else None,
-        crystals=[crystals for crystals, _ in splits.values()],
+        test=loaded["test"][0] if "test" in loaded else None,
+        crystals=[crystals for crystals, _ in loaded.values()],
         formation_energies_ev_per_atom=energies,
         fingerprint=digest.hexdigest(),
-        contents={split: x.describe() for split, (_, x) in splits.items()},
+        contents={split: x.describe() for split, (_, x) in loaded.items()},
     )
 
 

@@ -102,6 +102,8 @@ SAMPLE_COLUMNS = {
     "energy_ev_per_atom": "total energy after relaxation, in eV/atom",
     "e_above_hull_ev_per_atom": "energy above the hull after relaxation, in eV/atom",
     "hull_reason": "why there is no energy above the hull",
+    "num_competing_phases": "compounds in the hull with no other elements than the sample's",
+    "radioactive_elements": "those of the sample, joined by hyphens",
     "dft_energy_ev_per_atom": "corrected total energy by DFT, in eV/atom",
     "dft_e_above_hull_ev_per_atom": "energy above the hull by DFT, in eV/atom",
     "dft_reason": "why there is no energy above the hull by DFT",

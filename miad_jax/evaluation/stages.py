@@ -32,7 +32,12 @@ from miad_jax.evaluation.stability.energies import (
     elemental_energies,
     energy_columns,
 )
-from miad_jax.evaluation.stability.hull import Hull, hull_from_dataset, hull_from_entries
+from miad_jax.evaluation.stability.hull import hull_from_dataset
+from miad_jax.evaluation.stability.hull_report import (
+    hull_rates,
+    radioactive_elements,
+    radioactive_rate,
+)
 from miad_jax.evaluation.stability.relax import ask_potential, relax, settings_of
 from miad_jax.evaluation.stability.relaxation_folder import open_folder
 from miad_jax.evaluation.validity.composition import valid_composition
@@ -64,10 +69,14 @@ def stages_of(plan: Plan, reference: Reference) -> list[Stage]:
 
 def _structures(work: Work) -> None:
     """What was read: valid structures, sizes, elements, symmetry."""
+    for row in work.rows:
+        system = None if row["reason"] else row["chemical_system"]
+        row["radioactive_elements"] = radioactive_elements(system)
     work.tables["Validity"] = metrics.structure_rates(work.rows)
-    work.tables["Sizes, elements, symmetry"] = metrics.composition_statistics(
-        work.rows, work.reference.histogram
-    )
+    work.tables["Sizes, elements, symmetry"] = [
+        *metrics.composition_statistics(work.rows, work.reference.histogram),
+        radioactive_rate(work.rows),
+    ]
 
 
 def _compositions(work: Work) -> None:
@@ -78,16 +87,15 @@ def _compositions(work: Work) -> None:
 
 
 def _potential_and_hull(work: Work) -> None:
-    """Read the hull, and ask the potential what it is: errors come early."""
+    """Make the hull, and ask the potential what it is: errors come early."""
     plan, reference = work.plan, work.reference
-    if isinstance(plan.hull, Hull):
+    if plan.hull is not None:
         work.hull = plan.hull
-    elif plan.hull is not None:
-        work.hull = hull_from_entries(plan.hull)
     else:
         formation = reference.required_formation_energies()
         work.hull = hull_from_dataset(reference.compositions(), formation.tolist())
     work.settings["hull"] = work.hull.definition
+    work.progress.say(f"hull: {work.hull.definition}")
     if plan.dft:
         check_dft_energies(plan.dft, work.ids, work.hull)
     known = settings_of(plan.calculator, plan.max_steps)
@@ -194,6 +202,7 @@ def _stability(work: Work) -> None:
     """Stable, unique, novel."""
     num = work.num_relaxed
     work.rows[:num] = metrics.with_sun(work.rows[:num])
+    work.tables["Hull"] = hull_rates(work.rows[:num])
     work.tables["Stability"] = metrics.stability_rates(work.rows[:num])
     work.tables["S.U.N. by every definition"] = metrics.variants(work.rows[:num])
 
@@ -234,9 +243,7 @@ def _asks_for_energies(plan: Plan, reference: Reference) -> bool:
 
 
 def _asks_for_elemental_energies(plan: Plan, reference: Reference) -> bool:
-    """Computed entries are at total energies, the crystals of a data set at formation energies."""
-    given = plan.hull.scale == "formation" if isinstance(plan.hull, Hull) else plan.hull is None
-    return plan.has_energies and given
+    return plan.fits_elemental_energies
 
 
 STAGES = (

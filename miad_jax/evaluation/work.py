@@ -26,6 +26,7 @@ TITLES = (
     "Sizes, elements, symmetry",
     "Coverage of the test split",
     "Distances to the test split",
+    "Hull",
     "Stability",
     "S.U.N. by every definition",
     "Stability by DFT",

@@ -136,6 +136,10 @@ def test_every_sample_has_an_outcome(report):
     assert "I" in rows[4]["hull_reason"]
     assert rows[5]["valid_structure"] == "False"
     assert "6 samples, 5 read" in done.stdout
+    said = " ".join(done.stdout.split())
+    assert "Hull: the reference's own, of the formation energies of 6 crystals" in said
+    assert "more crystals seem stable" in said
+    assert "Hull: the reference&#39;s own" in (out / "report.html").read_text()
     numbers = json.loads((out / "report.json").read_text())
     assert "Stability" in json.dumps(numbers)
     assert numbers["settings"]["versions"]["pymatgen"]

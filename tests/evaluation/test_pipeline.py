@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,7 +19,8 @@ from miad_jax.evaluation.report.folder import ReportFolder
 from miad_jax.evaluation.stability.corrections import ElementalEnergies
 from miad_jax.evaluation.stability.dft import DftEnergy
 from miad_jax.evaluation.stability.energies import dft_columns
-from miad_jax.evaluation.stability.hull import hull_from_dataset, hull_from_entries
+from miad_jax.evaluation.stability.hull import hull_from_dataset
+from miad_jax.evaluation.stability.hull_files import hull_from_entries
 from miad_jax.evaluation.stability.relax import Relaxation
 from miad_jax.evaluation.tables import tables_text
 
@@ -107,7 +109,7 @@ def seem_installed(patch):
         patch.setattr(stages, "valid_composition", lambda atom_types: True)
 
 
-def evaluate_relaxed(samples, reference, relaxations, hull, elemental=None, **settings):
+def evaluate_relaxed(samples, reference, relaxations, hull=None, elemental=None, **settings):
     """Evaluate with relaxations and elemental energies that are known already."""
     with pytest.MonkeyPatch.context() as patch:
         seem_installed(patch)
@@ -216,6 +218,61 @@ def test_dft_energies_without_a_relaxed_crystal_have_a_reason(tmp_path):
         "dft_e_above_hull_ev_per_atom": None,
         "dft_reason": "",
     }
+
+
+def test_energies_that_carry_corrections_are_not_corrected_again(tmp_path):
+    formulas = {"Na": -1.0, "Cl": -2.0, "NaCl": -3.0}
+    entries = [ComputedEntry(x, e * sum(Composition(x).values())) for x, e in formulas.items()]
+    (tmp_path / "hull.json").write_text(json.dumps([x.as_dict() for x in entries]))
+    hull = hull_from_entries(tmp_path / "hull.json")
+    total = -3.2 * len(NACL)
+    energies = {"a": DftEnergy(total), "b": DftEnergy(total, is_corrected=True)}
+    raw, corrected = dft_columns([NACL, NACL], ["a", "b"], energies, hull)
+    assert corrected["dft_e_above_hull_ev_per_atom"] == pytest.approx(-0.2)
+    # The correction of chlorine, on half the atoms.
+    assert raw["dft_e_above_hull_ev_per_atom"] == pytest.approx(-0.2 - 0.614 / 2)
+
+
+@pytest.fixture
+def table_of_formation_energies(tmp_path):
+    (tmp_path / "hull.csv").write_text("formula,formation_energy_per_atom\nNaCl,-2.0\nKCl,-2.2\n")
+    energies = {"Na": -1.0, "Cl": -2.0, "K": -1.0, "Cs": -0.9}
+    entries = [ComputedEntry(symbol, energy).as_dict() for symbol, energy in energies.items()]
+    (tmp_path / "elements.json").write_text(json.dumps(entries))
+    return {"hull": tmp_path / "hull.csv", "elements": tmp_path / "elements.json"}
+
+
+def test_a_table_of_formation_energies_judges_total_energies(
+    reference, table_of_formation_energies
+):
+    relaxations = [
+        relaxed(NACL, -3.4),  # corrected: 1.9 eV/atom below the elements
+        replace(relaxed(NACL, -3.4), energy_is_corrected=False),
+        relaxed(CSCL, -3.0),
+        relaxed(MGO, -6.0),
+    ]
+    found = evaluate_relaxed(
+        [NACL, NACL, CSCL, MGO], reference, relaxations,
+        dft_energies={"0": DftEnergy(-3.6 * 8, is_corrected=True)}, **table_of_formation_energies,
+    )  # fmt: skip
+    assert column(found, "e_above_hull_ev_per_atom") == pytest.approx(
+        [0.1, 0.1 - 0.614 / 2, -1.55, None]
+    )
+    assert column(found, "hull_reason")[3] == "the elemental energies lack Mg, O"
+    assert column(found, "num_competing_phases") == [1, 1, 0, 0]
+    assert column(found, "dft_e_above_hull_ev_per_atom")[0] == pytest.approx(-0.1)
+    assert rate(found, "Hull", "no competing compound") == (1, 3)
+    assert "elemental energies" not in found.done
+    assert found.settings["hull"].startswith("formation energies (formation_energy_per_atom) of")
+    assert found.settings["elements file"].endswith("elements.json")
+
+
+def test_a_correction_that_cannot_be_decided_is_a_reason(reference, table_of_formation_energies):
+    helium = Structure(Lattice.cubic(4), ["He", "Na"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    raw = replace(relaxed(helium, -1.0), energy_is_corrected=False)
+    found = evaluate_relaxed([helium], reference, [raw], **table_of_formation_energies)
+    assert found.rows[0]["energy_ev_per_atom"] is None
+    assert "He has no electronegativity" in found.rows[0]["hull_reason"]
 
 
 def test_dft_energies_make_a_table_of_their_own(reference, tmp_path):
@@ -397,6 +454,7 @@ def test_without_out_nothing_is_left_behind(stability, tmp_path, monkeypatch):
         ({"calculator": "emt"}, "the calculator is 'emt'; allowed"),
         ({"calculator": "none", "dft_inputs": "x"}, "dft_inputs needs relaxed crystals"),
         ({"dft_energies": {}}, "dft_energies needs a hull"),
+        ({"elements": "x.json"}, "elements need a hull"),
     ],
 )
 def test_wrong_arguments_are_refused_before_anything_is_read(monkeypatch, settings, message):

@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
 
-from miad_jax.data import Records, available_splits, from_structures
+from miad_jax.data import (
+    Records,
+    available_splits,
+    from_structures,
+    load_dataset,
+    split_fingerprint,
+)
+from miad_jax.evaluation import reference as reference_module
 from miad_jax.evaluation.reference import Reference, compositions, load_reference
 
 
@@ -51,6 +58,36 @@ def test_a_split_that_cannot_be_read_is_no_missing_split(tmp_path):
     assert available_splits(tmp_path) == ["train", "test"]
     with pytest.raises(ValueError, match="has no column 'cif'"):
         load_reference(str(tmp_path))
+
+
+def test_only_what_is_asked_for_is_read(tmp_path, monkeypatch):
+    cif = NACL.to(fmt="cif")
+    for split in ("train", "val", "test"):
+        (tmp_path / f"{split}.csv").write_text(f'cif,formation_energy_per_atom\n"{cif}",-2\n')
+    read = []
+    real = reference_module.load_dataset
+
+    def load(path, split, **settings):
+        read.append(split)
+        return real(path, split, **settings)
+
+    monkeypatch.setattr(reference_module, "load_dataset", load)
+    some = load_reference(tmp_path, splits=("train",))
+    assert read == ["train"]
+    assert some.test is None
+    assert list(some.contents) == ["train"]
+    assert len(some.formation_energies_ev_per_atom) == len(some.compositions()) == 1
+    whole = load_reference(tmp_path)
+    assert read[1:] == ["train", "val", "test"]
+    assert len(whole.compositions()) == 3
+    assert some.fingerprint == whole.fingerprint
+
+
+def test_a_split_is_identified_without_reading_it(tmp_path):
+    (tmp_path / "train.csv").write_text(f'cif\n"{NACL.to(fmt="cif")}"\n')
+    for name in (tmp_path, "prototypes"):
+        _, records = load_dataset(name, "train")
+        assert split_fingerprint(name, "train") == records.fingerprint
 
 
 def test_the_embedded_set_has_all_splits():

@@ -29,7 +29,7 @@ NUM_RELAXED = "first samples relaxed"
 
 SETTINGS_OF_STAGE = {
     "coverage": ("coverage",),
-    "relaxation": ("potential", "hull file"),
+    "relaxation": ("potential", "hull file", "elements file"),
     "DFT energies": ("DFT energies",),
 }
 """Settings that may not change once a stage is done."""

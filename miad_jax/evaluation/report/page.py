@@ -30,6 +30,7 @@ from miad_jax.evaluation.report.pictures import (
     subject,
 )
 from miad_jax.evaluation.results import EvaluationResult
+from miad_jax.evaluation.stability.hull_report import hull_sentences
 from miad_jax.evaluation.tables import shown
 
 NUM_BEST, NUM_WORST, NUM_REASONS = 12, 6, 15
@@ -64,6 +65,7 @@ def html_page(result: EvaluationResult, cards: Cards | None = None) -> str:
     return environment.get_template("page.html.jinja").render(
         num_samples=len(rows),
         headline=_headline(rows),
+        hull=hull_sentences(rows, result.settings.get("hull")),
         done=result.done,
         to_come=result.to_come,
         tables=tables,

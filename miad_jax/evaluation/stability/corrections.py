@@ -1,7 +1,8 @@
 """The scales on which energies can be compared: elemental energies, and corrections.
 
-A potential's total energies become formation energies by elemental energies that are fitted to a
-data set; uncorrected total energies become the Materials Project's by its 2020 corrections.
+Total energies become formation energies by the elements' entries, or by elemental energies that are
+fitted to a data set; uncorrected total energies become the Materials Project's by its 2020
+corrections.
 """
 
 from __future__ import annotations
@@ -25,26 +26,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ElementalEnergies:
-    """Energies of the elements that turn a potential's total energies to formation energies.
+    """Energies of the elements that turn total energies to formation energies.
 
     Attributes:
         energies_ev: Energy of one atom by symbol.
-        num_crystals: How many crystals were fitted.
+        num_crystals: How many crystals were fitted; 0 for energies of the elements' entries.
         mae_ev_per_atom: Mean absolute error of the fit.
         rmse_ev_per_atom: Root of its mean square error.
     """
 
     energies_ev: Mapping[str, float]
-    num_crystals: int
-    mae_ev_per_atom: float
-    rmse_ev_per_atom: float
+    num_crystals: int = 0
+    mae_ev_per_atom: float = 0.0
+    rmse_ev_per_atom: float = 0.0
 
     def formation_energy_ev_per_atom(
         self, composition: Composition, total_energy_ev_per_atom: float
     ) -> float | str:
         """The total energy less the elements', in eV/atom, or the reason why there is none."""
         if unknown := sorted(symbols_of(composition) - set(self.energies_ev)):
-            return f"the fitted elemental energies lack {', '.join(unknown)}"
+            return f"the elemental energies lack {', '.join(unknown)}"
         shares = composition.element_composition.fractional_composition
         elemental = sum(self.energies_ev[e.symbol] * share for e, share in shares.items())
         return float(total_energy_ev_per_atom - elemental)
@@ -122,6 +123,12 @@ def fit_elemental_energies(
     )
 
 
+ANIONS = ("Br", "I", "Se", "Si", "Sb", "Te", "H", "N", "F", "Cl")
+"""Elements that are corrected where they are anions; O and S are by how they are bound."""
+
+_NOT_CORRECTED = "the energy cannot be corrected as the Materials Project's"
+
+
 def corrected_energy_per_atom(
     structure: Structure,
     energy_ev_per_atom: float,
@@ -132,7 +139,11 @@ def corrected_energy_per_atom(
     """A GGA or GGA+U total energy with the Materials Project's 2020 corrections.
 
     The corrections depend on the anions, on how oxygen is bound, and on which elements carry a
-    Hubbard U (Wang et al., Sci. Rep. 11, 15496, 2021).
+    Hubbard U (Wang et al., Sci. Rep. 11, 15496, 2021). How oxygen is bound is decided as the
+    Materials Project's entries have it: a peroxide's bonds are up to 1.1 times 1.49 Å long, where
+    pymatgen's correction by itself takes 1.05. Where pymatgen finds no oxidation states it corrects
+    the most electronegative element alone; if another anion may be there, that is a guess, and no
+    energy is returned.
 
     Args:
         structure: What the energy is of.
@@ -143,6 +154,7 @@ def corrected_energy_per_atom(
     Returns:
         The corrected energy in eV/atom, or the reason why the energy cannot be corrected.
     """
+    from pymatgen.analysis.structure_analyzer import oxide_type
     from pymatgen.core.entries import ComputedStructureEntry
     from pymatgen.entries.compatibility import (
         CompatibilityError,
@@ -152,22 +164,55 @@ def corrected_energy_per_atom(
     scheme = MaterialsProject2020Compatibility(check_potcar=potcar_symbols is not None)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # noble gases have no electronegativity, oxidation states
+        states = _oxidation_states(structure.composition)
+        if reason := _why_undecided(structure.composition, states):
+            return f"{_NOT_CORRECTED}: {reason}"
         if hubbards is None:
-            elements = sorted(structure.composition.elements, key=lambda element: element.X)
-            expected = scheme.u_settings.get(elements[-1].symbol, {})
-            hubbards = {e.symbol: expected[e.symbol] for e in elements if e.symbol in expected}
+            expected = scheme.u_settings.get(_most_electronegative(structure.composition), {})
+            symbols = symbols_of(structure.composition)
+            hubbards = {symbol: u for symbol, u in expected.items() if symbol in symbols}
         parameters: dict[str, Any] = {
             "run_type": "GGA+U" if any(hubbards.values()) else "GGA",
             "hubbards": dict(hubbards),
         }
         if potcar_symbols is not None:
             parameters["potcar_symbols"] = [f"PAW_PBE {name}" for name in potcar_symbols]
-        entry = ComputedStructureEntry(
-            structure, energy_ev_per_atom * len(structure), parameters=parameters
-        )
         try:
+            entry = ComputedStructureEntry(
+                structure,
+                energy_ev_per_atom * len(structure),
+                parameters=parameters,
+                data={"oxide_type": oxide_type(structure), "oxidation_states": states},
+            )
             scheme.process_entry(entry, on_error="raise")
-        except CompatibilityError as error:
+        except (CompatibilityError, LookupError, ValueError) as error:
             reason = str(error).split(" for {")[0]
-            return f"the energy cannot be corrected as the Materials Project's: {reason}"
+            return f"{_NOT_CORRECTED}: {reason}"
     return float(entry.energy_per_atom)
+
+
+def _oxidation_states(composition: Composition) -> dict[str, float]:
+    """The likeliest oxidation states of the elements, as pymatgen's correction guesses them."""
+    try:
+        guesses = composition.oxi_state_guesses(max_sites=-20)
+    except ValueError:  # too many atoms
+        guesses = ()
+    return dict(guesses[0]) if guesses else {}
+
+
+def _most_electronegative(composition: Composition) -> str:
+    """Symbol of the most electronegative element."""
+    return sorted(composition.elements, key=lambda element: element.X)[-1].symbol
+
+
+def _why_undecided(composition: Composition, states: Mapping[str, float]) -> str:
+    """Why pymatgen would guess which elements are to be corrected, or an empty string."""
+    if len(composition) == 1:
+        return ""
+    if unknown := sorted(e.symbol for e in composition if np.isnan(e.X)):
+        return f"{', '.join(unknown)} has no electronegativity, which tells the anions"
+    others = symbols_of(composition) & set(ANIONS) - {_most_electronegative(composition)}
+    if others and not states:
+        names = ", ".join(sorted(others))
+        return f"no oxidation states are found, which tell whether {names} is an anion"
+    return ""

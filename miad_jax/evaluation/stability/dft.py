@@ -24,12 +24,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from miad_jax.data.formats import csv_text, plain_formula
+from miad_jax.evaluation.stability.text_table import read_text_table
 from miad_jax.storage.files import is_partial, write_atomically
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
 INDEX, README, FLOW = "index.csv", "README.txt", "flow.json"
+
+CORRECTED = "corrected_energy_ev"
+ENERGY_COLUMNS = ("energy_ev", CORRECTED)
+"""Columns of a table of energies: as VASP gives them, and with the 2020 corrections."""
 
 _README = """\
 Crystals worth computing, the most stable first by the potential that judged them: see index.csv.
@@ -49,11 +54,14 @@ or, through an engine that runs on a cluster already, such as jobflow-remote's
 
 Give the energies back as a CSV table with the columns
   id              the id in index.csv
-  energy_ev       total energy of the whole cell of the static run in eV, uncorrected; empty if it
-                  failed
+  energy_ev       total energy of the whole cell of the static run in eV, as VASP gives it; empty if
+                  it failed
   hubbards        optional: the U in eV of each element that had one, as Fe:5.3;Co:3.32; empty for
                   the Materials Project's
   potcar_symbols  optional: names of the pseudopotentials, as Fe_pv;O, which are then checked
+The Materials Project's 2020 corrections are added to it. Energies that carry them already go into
+  corrected_energy_ev
+in place of energy_ev; a row has one of the two.
 """
 
 
@@ -62,14 +70,16 @@ class DftEnergy:
     """The result of one static run.
 
     Attributes:
-        energy_ev: Total energy of the whole cell, uncorrected.
+        energy_ev: Total energy of the whole cell.
         hubbards: The U in eV of each element that had one; None for the Materials Project's.
         potcar_symbols: Names of the pseudopotentials; None if not told.
+        is_corrected: Whether the energy carries the Materials Project's 2020 corrections.
     """
 
     energy_ev: float
     hubbards: Mapping[str, float] | None = None
     potcar_symbols: Sequence[str] | None = None
+    is_corrected: bool = False
 
 
 def write_dft_inputs(
@@ -134,26 +144,14 @@ def read_dft_energies(path: str | os.PathLike[str]) -> dict[str, DftEnergy]:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If a column is missing, an id is there twice, or a value cannot be read.
+        ValueError: If a column is missing, an id is there twice, a row has both kinds of energies,
+            or a value cannot be read.
     """
-    import pandas as pd
-
-    try:
-        table = pd.read_csv(
-            path, dtype=str, keep_default_na=False, skip_blank_lines=False, encoding="utf-8-sig"
-        )
-    except pd.errors.EmptyDataError:
-        table = pd.DataFrame()
-    except (pd.errors.ParserError, UnicodeDecodeError) as error:
+    table = read_text_table(path)
+    if "id" not in table or not set(ENERGY_COLUMNS) & set(table):
         raise ValueError(
-            f"{path} cannot be read ({' '.join(str(error).split())}): give a CSV table in UTF-8"
-        ) from error
-    table = table.rename(columns=str.strip).map(lambda value: str(value).strip())
-    if missing := {"id", "energy_ev"} - set(table):
-        raise ValueError(
-            f"{path} lacks the column {' and '.join(sorted(missing))}, it has "
-            f"{', '.join(table) or 'none'}: give a CSV table with id and energy_ev, the "
-            "uncorrected total energy of the cell"
+            f"{path} has the columns {', '.join(table) or 'none'}: give a CSV table with id and "
+            "energy_ev, the uncorrected total energy of the cell, or corrected_energy_ev"
         )
     energies: dict[str, DftEnergy] = {}
     seen = set()
@@ -164,16 +162,19 @@ def read_dft_energies(path: str | os.PathLike[str]) -> dict[str, DftEnergy]:
         if not row["id"] or row["id"] in seen:
             raise ValueError(f"{where}: the id is {row['id']!r}; allowed: one row for each id")
         seen.add(row["id"])
-        if row["energy_ev"]:
-            energies[row["id"]] = _energy(row, where)
+        given = [name for name in ENERGY_COLUMNS if row.get(name)]
+        if len(given) > 1:
+            raise ValueError(f"{where} has both {' and '.join(given)}: leave one of them empty")
+        if given:
+            energies[row["id"]] = _energy(row, given[0], where)
     return energies
 
 
-def _energy(row: Mapping[str, str], where: str) -> DftEnergy:
-    """The energy that a row of a table tells."""
+def _energy(row: Mapping[str, str], name: str, where: str) -> DftEnergy:
+    """The energy that a column of a row tells."""
     hubbards = row.get("hubbards", "")
     try:
-        energy = float(row["energy_ev"])
+        energy = float(row[name])
         pairs = [pair.partition(":") for pair in hubbards.split(";") if pair.strip()]
         u_values = {symbol.strip(): float(u) for symbol, _, u in pairs}
     except ValueError as error:
@@ -184,7 +185,7 @@ def _energy(row: Mapping[str, str], where: str) -> DftEnergy:
     if not math.isfinite(energy):
         raise ValueError(f"{where}: the energy is {energy}; leave it empty if there is none")
     names = [name.strip() for name in row.get("potcar_symbols", "").split(";") if name.strip()]
-    return DftEnergy(energy, u_values or None, names or None)
+    return DftEnergy(energy, u_values or None, names or None, is_corrected=name == CORRECTED)
 
 
 def _check_arguments(ids: Sequence[str], num: int, e_above_hull: Sequence[float]) -> None:

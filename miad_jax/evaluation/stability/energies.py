@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
+import json
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +19,6 @@ from miad_jax.evaluation.stability.corrections import (
 )
 from miad_jax.evaluation.stability.dft import DftEnergy
 from miad_jax.evaluation.stability.hull import Hull
-from miad_jax.evaluation.stability.potential import CHGNET
 from miad_jax.evaluation.stability.relax import Relaxation, relax
 from miad_jax.parallel.executor import Executor
 from miad_jax.parallel.progress import Progress
@@ -34,20 +32,22 @@ def elemental_energies(
     reference: Reference,
     calculator: str,
     *,
-    facts: Mapping[str, Any] | None = None,
+    facts: Mapping[str, Any],
     executor: Executor | None = None,
     progress: Progress | bool = False,
 ) -> ElementalEnergies:
     """Fit a potential's elemental energies to a data set's formation energies, once; cached.
 
-    Some thirty crystals of each element are enough, and get an energy as they are.
+    Some thirty crystals of each element are enough, and get an energy as they are. The cache is
+    named by the data set, by what the potential says of itself, its version among it, and by the
+    version of pymatgen, which corrects energies.
 
     Raises:
         ValueError: If the data set has no formation energies, or the potential gave no energy.
     """
     formation = reference.required_formation_energies()
-    identity = f"{_version(calculator)} {reference.fingerprint}"
-    name = hashlib.sha256(identity.encode()).hexdigest()[:16]
+    identity = [calculator, dict(facts), version("pymatgen"), reference.fingerprint]
+    name = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
     folder = default_cache_dir() / "elemental_energies" / name
     file = folder.with_suffix(".json")
     if file.exists():
@@ -83,19 +83,6 @@ def elemental_energies(
     return fit
 
 
-def _version(calculator: str) -> str:
-    """What a potential's energies depend on: CHGNet's version, or the content of a module."""
-    module = calculator.partition(":")[0]
-    if calculator == CHGNET:
-        return f"{calculator} {version(module)}"
-    try:
-        found = importlib.util.find_spec(module)
-    except (ImportError, ValueError):  # `relax` says what is wrong with it
-        found = None
-    content = b"" if found is None or not found.origin else Path(found.origin).read_bytes()
-    return f"{calculator} {hashlib.sha256(content).hexdigest()}"
-
-
 def total_energy_ev_per_atom(relaxation: Relaxation) -> float | str:
     """A corrected total energy, or the reason why there is none."""
     if relaxation.energy_ev_per_atom is None or relaxation.structure is None:
@@ -106,7 +93,10 @@ def total_energy_ev_per_atom(relaxation: Relaxation) -> float | str:
 
 
 def e_above_hull(
-    structure: Structure, total: float | str, hull: Hull, elemental: ElementalEnergies | None
+    structure: Structure,
+    total: float | str,
+    hull: Hull,
+    elemental: ElementalEnergies | None = None,
 ) -> float | str:
     """Energy above the hull in eV/atom, or the reason why there is none.
 
@@ -114,12 +104,13 @@ def e_above_hull(
         structure: What the energy is of.
         total: Its corrected total energy in eV/atom, or why there is none.
         hull: The hull.
-        elemental: Elemental energies, for a hull of formation energies.
+        elemental: Fitted elemental energies, for a hull of formation energies without its own.
     """
     if isinstance(total, str):
         return total
     energy: float | str = total
     if hull.scale == "formation":
+        elemental = hull.elemental or elemental
         if elemental is None:
             return "the hull is one of formation energies, and no elemental energies were fitted"
         energy = elemental.formation_energy_ev_per_atom(structure.composition, total)
@@ -132,11 +123,13 @@ def check_dft_energies(energies: Mapping[str, DftEnergy], ids: Sequence[str], hu
     """Refuse DFT energies that belong to other samples, or to another kind of hull.
 
     Raises:
-        ValueError: If the hull is one of formation energies, or an id is none of the samples.
+        ValueError: If the hull is one of formation energies without energies of the elements, or
+            an id is none of the samples.
     """
-    if hull.scale != "total":
+    if hull.scale != "total" and hull.elemental is None:
         raise ValueError(
-            "DFT energies need a hull of computed entries: give --hull, a JSON of them"
+            "DFT energies need a hull of computed entries, or one of formation energies with the "
+            "elements' entries: give --hull, a JSON of entries, or a table and --elements"
         )
     if unknown := sorted(set(energies) - set(ids)):
         raise ValueError(
@@ -156,11 +149,11 @@ def dft_columns(
     Args:
         structures: The crystals that were handed off; None where there is none.
         ids: Their names.
-        energies: Total energies by name, uncorrected.
-        hull: A hull of total energies.
+        energies: Total energies by name; those without the corrections get them.
+        hull: A hull of total energies, or one with energies of the elements.
 
     Raises:
-        ValueError: If the hull is one of formation energies, or an id is none of the samples.
+        ValueError: What `check_dft_energies` refuses.
     """
     check_dft_energies(energies, ids, hull)
     found = []
@@ -170,14 +163,8 @@ def dft_columns(
         if name in energies and structure is None:
             reason = "the sample has no relaxed structure"
         elif name in energies and structure is not None:
-            dft = energies[name]
-            total = corrected_energy_per_atom(
-                structure,
-                dft.energy_ev / len(structure),
-                hubbards=dft.hubbards,
-                potcar_symbols=dft.potcar_symbols,
-            )
-            above = e_above_hull(structure, total, hull, None)
+            total = _corrected_dft_energy(structure, energies[name])
+            above = e_above_hull(structure, total, hull)
             reason = above if isinstance(above, str) else ""
         found.append(
             {
@@ -189,6 +176,18 @@ def dft_columns(
     return found
 
 
+def _corrected_dft_energy(structure: Structure, dft: DftEnergy) -> float | str:
+    """The corrected energy in eV/atom, or the reason why there is none."""
+    if dft.is_corrected:
+        return dft.energy_ev / len(structure)
+    return corrected_energy_per_atom(
+        structure,
+        dft.energy_ev / len(structure),
+        hubbards=dft.hubbards,
+        potcar_symbols=dft.potcar_symbols,
+    )
+
+
 def energy_columns(
     relaxations: Sequence[Relaxation], hull: Hull, elemental: ElementalEnergies | None
 ) -> list[dict[str, Any]]:
@@ -197,8 +196,10 @@ def energy_columns(
     for relaxation in relaxations:
         total = total_energy_ev_per_atom(relaxation)
         above: float | str | None = None
+        num_phases = None
         if relaxation.structure is not None:
             above = e_above_hull(relaxation.structure, total, hull, elemental)
+            num_phases = hull.num_competing_phases(relaxation.structure.composition)
         found.append(
             {
                 "relaxation": relaxation.status,
@@ -207,6 +208,7 @@ def energy_columns(
                 "energy_ev_per_atom": total if isinstance(total, float) else None,
                 "e_above_hull_ev_per_atom": above if isinstance(above, float) else None,
                 "hull_reason": above if isinstance(above, str) else "",
+                "num_competing_phases": num_phases,
             }
         )
     return found

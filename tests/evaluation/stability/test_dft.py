@@ -181,13 +181,20 @@ def test_energies_are_read_back(tmp_path):
     }
     path.write_text("id,energy_ev\na,1\n")
     assert read_dft_energies(path) == {"a": DftEnergy(1.0)}
+    path.write_text("id,corrected_energy_ev,energy_ev\na,1,\nb,,2\nc,,\n")
+    assert read_dft_energies(path) == {"a": DftEnergy(1.0, is_corrected=True), "b": DftEnergy(2.0)}
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "lacks the column energy_ev and id, it has none"),
-        ("id,energy\na,1\n", "lacks the column energy_ev, it has id, energy"),
+        ("", "has the columns none: give a CSV table with id and energy_ev"),
+        ("id,energy\na,1\n", "has the columns id, energy: give"),
+        ("energy_ev\n1\n", "has the columns energy_ev: give"),
+        (
+            "id,energy_ev,corrected_energy_ev\na,-1,-2\n",
+            "line 2 has both energy_ev and corrected_energy_ev: leave one",
+        ),
         ("id,energy_ev\na,1\na,2\n", r"line 3: the id is 'a'.*one row for each"),
         ("id,energy_ev\n,1\n", "line 2: the id is ''"),
         ("id,energy_ev\na,-1 eV\n", "line 2: could not convert.*-27.4"),

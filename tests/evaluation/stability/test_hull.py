@@ -1,33 +1,15 @@
-import gzip
-import json
-import pickle
-import sys
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from monty.serialization import dumpfn
 from pymatgen.analysis import phase_diagram
-from pymatgen.core import Composition, Lattice, Structure
-from pymatgen.core.entries import ComputedEntry, ComputedStructureEntry
+from pymatgen.core import Composition
 from scipy.optimize import linprog
 
 from miad_jax.evaluation.stability import hull as hull_module
-from miad_jax.evaluation.stability.corrections import (
-    ElementalEnergies,
-    choose_for_fit,
-    corrected_energy_per_atom,
-    fit_elemental_energies,
-)
-from miad_jax.evaluation.stability.hull import Hull, hull_from_dataset, hull_from_entries
+from miad_jax.evaluation.stability.hull import Hull, hull_from_dataset
 
 SYMBOLS = ("Li", "Fe", "O", "Xe")
-
-
-def rock_salt(a, b, length=4.2):
-    coords = [[0, 0, 0], [0.5, 0.5, 0.5]]
-    return Structure(Lattice.rhombohedral(length / 2**0.5, 60), [a, b], coords)
 
 
 def random_entries(seed, symbols=SYMBOLS, num=25):
@@ -106,6 +88,14 @@ def test_reasons_where_there_is_no_distance():
     assert hull.e_above_hull_ev_per_atom(Composition("NaCl"), np.nan) == "the energy is nan"
 
 
+def test_competing_phases_are_the_compounds_within_a_chemical_system():
+    formulas = ["Li", "O", "Li2O", "Li4O2", "Li2O2", "LiO", "FeO", "Li5FeO4", "NeO"]
+    hull = Hull([(Composition(x), -1.0) for x in formulas], "total", "")
+    counted = {x: hull.num_competing_phases(Composition(x)) for x in ("Li", "LiO3", "LiFeO2", "Ne")}
+    # To pymatgen LiO is Li2O2.
+    assert counted == {"Li": 0, "LiO3": 2, "LiFeO2": 4, "Ne": 0}
+
+
 def test_a_chemical_system_is_built_once(monkeypatch):
     built = []
 
@@ -138,176 +128,3 @@ def test_dataset_hull_refuses_what_is_no_dataset():
         hull_from_dataset([Composition("NaCl")], [np.nan])
     with pytest.raises(ValueError, match="1 compositions, 2 energies"):
         hull_from_dataset([Composition("NaCl")], [1.0, 2.0])
-
-
-def computed_entries():
-    compositions, energies = random_entries(3)
-    totals = [e * c.num_atoms for c, e in zip(compositions, energies, strict=True)]
-    entries = [
-        ComputedEntry(c, total, correction=-0.3 * i, entry_id=f"mp-{i}")
-        for i, (c, total) in enumerate(zip(compositions, totals, strict=True))
-    ]
-    return [*entries, ComputedStructureEntry(rock_salt("Fe", "O"), -30.0)]
-
-
-@pytest.mark.parametrize("name", ["entries.json", "entries.json.gz", "gzipped_all_the_same.json"])
-def test_entries_are_read_as_pymatgen_reads_them(tmp_path, name):
-    entries = computed_entries()
-    path = tmp_path / name
-    dumpfn(entries, path)
-    if name.startswith("gzipped"):
-        path.write_bytes(gzip.compress(path.read_bytes()))
-    hull = hull_from_entries(path)
-    assert hull.scale == "total"
-    assert f"{len(entries)} entries of {name}, {len(entries) - 2} of them" in hull.definition
-    diagram = phase_diagram.PhaseDiagram(entries)
-    for entry in entries:
-        found = hull.e_above_hull_ev_per_atom(entry.composition, entry.energy_per_atom)
-        assert found == pytest.approx(diagram.get_e_above_hull(entry), abs=1e-9)
-
-
-def test_entries_are_found_in_a_table_and_without_correction(tmp_path):
-    entries = [phase_diagram.PDEntry("Na", -1.0), phase_diagram.PDEntry("Na2", -3.0)]
-    column = {str(i): entry.as_dict() for i, entry in enumerate(entries)}
-    path = tmp_path / "table.json"
-    path.write_text(json.dumps({"material_id": {"0": "a", "1": "b"}, "entry": column}))
-    hull = hull_from_entries(path)
-    assert hull.e_above_hull_ev_per_atom(Composition("Na"), -1.0) == pytest.approx(0.5)
-
-
-def test_nothing_in_a_json_file_is_executed(tmp_path, monkeypatch):
-    (tmp_path / "evil_module.py").write_text("class Evil:\n    pass\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    evil = {"@module": "evil_module", "@class": "Evil"}
-    entry = ComputedEntry("Na", -1.0).as_dict() | {"data": {"x": evil}, "parameters": evil}
-    (tmp_path / "entries.json").write_text(json.dumps([entry, evil]))
-    hull_from_entries(tmp_path / "entries.json")
-    assert "evil_module" not in sys.modules
-
-
-class Bomb:
-    def __reduce__(self):
-        return exec, ("import sys; sys.bomb_went_off = True",)
-
-
-@pytest.mark.parametrize(
-    ("name", "protocol"),
-    [
-        ("hull.pkl", 0),
-        ("hull.pkl.gz", 0),
-        ("hull.PICKLE", 0),
-        ("hull.json", 4),
-        ("hull.json.gz", 5),
-    ],
-)
-def test_a_pickle_is_refused_unread(tmp_path, name, protocol):
-    content = pickle.dumps(Bomb(), protocol)
-    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
-    with pytest.raises(ValueError, match=r"is a pickle.*dumpfn\(diagram.all_entries"):
-        hull_from_entries(tmp_path / name)
-    assert not hasattr(sys, "bomb_went_off")
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"", "cannot be read"),
-        (b"\x1f\x8bno gzip", "cannot be read"),
-        (b"material_id,energy\n", "cannot be read"),
-        (b"[]", "holds 0 computed entries"),
-        (b'[{"composition": {"Na": 1}, "energy": NaN}]', "or some of no finite energy"),
-    ],
-)
-def test_what_is_no_list_of_entries_is_refused(tmp_path, content, message):
-    (tmp_path / "hull.json").write_bytes(content)
-    with pytest.raises(ValueError, match=message):
-        hull_from_entries(tmp_path / "hull.json")
-
-
-def test_fit_finds_the_energies_of_elements(tmp_path):
-    compositions, formation = random_entries(4)
-    truth = {"Li": -1.9, "Fe": -8.3, "O": -4.9, "Xe": -0.03}
-    elemental = [
-        sum(truth[str(e)] * x for e, x in c.fractional_composition.items()) for c in compositions
-    ]
-    fit = fit_elemental_energies(compositions, formation + elemental, formation)
-    assert fit.energies_ev == pytest.approx(truth)
-    assert fit.num_crystals == len(compositions)
-    assert fit.rmse_ev_per_atom < 1e-10
-    total = formation[5] + elemental[5]
-    found = fit.formation_energy_ev_per_atom(compositions[5], total)
-    assert found == pytest.approx(formation[5])
-    reason = fit.formation_energy_ev_per_atom(Composition("NaFe"), 0.0)
-    assert reason == "the fitted elemental energies lack Na"
-    fit.save(tmp_path / "fit.json")
-    assert ElementalEnergies.load(tmp_path / "fit.json") == fit
-
-
-def test_error_of_the_fit():
-    compositions = [Composition("Na")] * 3
-    fit = fit_elemental_energies(compositions, [-1.0, -1.0, -1.6], [0.0, 0.0, 0.0])
-    assert fit.energies_ev["Na"] == pytest.approx(-1.2)
-    assert fit.mae_ev_per_atom == pytest.approx(0.8 / 3)
-    assert fit.rmse_ev_per_atom == pytest.approx(0.08**0.5)
-
-
-def test_fit_leaves_out_what_the_crystals_leave_open():
-    compositions = [Composition("NaCl"), Composition("Na2Cl2"), Composition("K"), Composition("KO")]
-    fit = fit_elemental_energies(compositions, [-3.0, -3.2, -1.0, -3.0], np.zeros(4))
-    assert fit.energies_ev == pytest.approx({"K": -1.0, "O": -5.0})
-
-
-@pytest.mark.parametrize(
-    ("total", "formation"), [([], []), ([np.nan], [0.0]), ([0.0], [np.inf]), ([0.0], [])]
-)
-def test_fit_refuses_what_it_cannot_fit(total, formation):
-    with pytest.raises(ValueError, match=r"elemental energies need finite|there are"):
-        fit_elemental_energies([Composition("Na")] * len(total), total, formation)
-
-
-def test_damaged_fit_is_refused(tmp_path):
-    (tmp_path / "fit.json").write_text('{"energies": 1}')
-    with pytest.raises(ValueError, match=r"fit\.json holds no elemental energies"):
-        ElementalEnergies.load(tmp_path / "fit.json")
-
-
-def test_few_crystals_show_every_element():
-    rng = np.random.default_rng(0)
-    symbols = np.array(["Li", "Na", "K", "Rb", "Cl", "Br", "I", "O"])
-    compositions = [
-        Composition(dict.fromkeys(rng.choice(symbols, 2, replace=False), 1)) for _ in range(500)
-    ]
-    chosen = choose_for_fit(compositions, num_per_element=5)
-    counts = {s: sum(s in compositions[i] for i in chosen) for s in symbols}
-    assert chosen == sorted(chosen)
-    assert min(counts.values()) >= 5
-    assert len(chosen) <= 5 * len(symbols)
-    assert choose_for_fit([Composition("NaCl")] * 3) == [0, 1, 2]
-
-
-# Corrections in eV/atom of the element, from Wang et al. (2021), as pymatgen ships them.
-@pytest.mark.parametrize(
-    ("structure", "correction"),
-    [
-        (rock_salt("Na", "Cl"), -0.614 / 2),
-        (rock_salt("Mg", "O"), -0.687 / 2),
-        (rock_salt("Fe", "O"), (-0.687 - 2.256) / 2),
-        (rock_salt("Cu", "Au"), 0.0),
-        (Structure(Lattice.cubic(3), ["O"], [[0, 0, 0]]), 0.0),
-    ],
-)
-def test_corrections(structure, correction):
-    assert corrected_energy_per_atom(structure, -5.0) == pytest.approx(-5.0 + correction, abs=1e-9)
-
-
-def test_a_hubbard_u_or_pseudopotential_of_others_is_a_reason():
-    structure = rock_salt("Fe", "O")
-    good = corrected_energy_per_atom(
-        structure, -5.0, hubbards={"Fe": 5.3, "O": 0.0}, potcar_symbols=["Fe_pv", "O"]
-    )
-    assert good == corrected_energy_per_atom(structure, -5.0)
-    without_u = corrected_energy_per_atom(structure, -5.0, hubbards={})
-    assert "Invalid U value of 0.0 on Fe, expected 5.3" in without_u
-    assert len(without_u) < 200
-    other = corrected_energy_per_atom(structure, -5.0, potcar_symbols=["Fe", "O"])
-    assert "Incompatible POTCAR" in other

@@ -1,0 +1,39 @@
+"""A CSV table that a user wrote, read as text."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import zlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+_DAMAGED = (gzip.BadGzipFile, EOFError, zlib.error)
+
+
+def read_text_table(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """Every value of a CSV table, plain or gzipped, as text without spaces around it.
+
+    Nothing is taken for a missing value: "NaN" is also a formula. A blank line is a row of empty
+    values, so that row i is on line i + 2.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it cannot be read. An empty file is a table without columns.
+    """
+    import pandas as pd
+
+    try:
+        table = pd.read_csv(
+            path, dtype=str, keep_default_na=False, skip_blank_lines=False, encoding="utf-8-sig"
+        )
+    except pd.errors.EmptyDataError:
+        return pd.DataFrame()
+    except (pd.errors.ParserError, UnicodeDecodeError, *_DAMAGED) as error:
+        raise ValueError(
+            f"{path} cannot be read ({' '.join(str(error).split())}): give a CSV table in UTF-8"
+        ) from error
+    return table.rename(columns=str.strip).map(lambda value: str(value).strip())
