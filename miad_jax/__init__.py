@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from miad_jax.network.cspnet import CSPNet
     from miad_jax.network.transformer import Transformer
     from miad_jax.parallel.progress import Progress
+    from miad_jax.request import Request
     from miad_jax.sampling.control import Control
     from miad_jax.sampling.devices import cores_as_devices
     from miad_jax.sampling.sample import draw_num_atoms, reverse_step, sample
@@ -60,6 +61,7 @@ _MODULES = {
     "network.cspnet": ("CSPNet",),
     "network.transformer": ("Transformer",),
     "parallel.progress": ("Progress",),
+    "request": ("Request",),
     "sampling.control": ("Control",),
     "sampling.devices": ("cores_as_devices",),
     "sampling.sample": ("draw_num_atoms", "reverse_step", "sample"),
@@ -85,6 +87,7 @@ __all__ = [
     "Prediction",
     "PredictorCorrector",
     "Progress",
+    "Request",
     "Times",
     "Trajectory",
     "Transformer",

@@ -200,7 +200,7 @@ class Request:
             raise ValueError(f"{asked[1]} atoms are asked, and the model has {size} slots")
         if self.formulas:
             free, types = self._of_formulas(keys, index, weights)
-            known = Known.formula(types)
+            known = Known.formula(jnp.asarray(types))
             if infused and not takes_times:  # mirage is what is left of all slots
                 free = np.full(num, size)
         elif self.given is not None:
@@ -303,8 +303,9 @@ def _numbers(name: str, symbols: str | Sequence[str], *, groups: bool = False) -
         else:
             words = [*known, *(GROUPS if groups else ())]
             more = f", or {', '.join(GROUPS)}" if groups else ""
+            hint = did_you_mean(symbol, words) or did_you_mean(symbol.capitalize(), words)
             raise ValueError(
-                f"{name} holds {symbol!r}{did_you_mean(symbol, words)}; allowed: symbols of the "
+                f"{name} holds {symbol!r}{hint}; allowed: symbols of the "
                 f"elements up to Es, such as Li,Fe,O{more}"
             )
     return frozenset(found)
@@ -340,9 +341,8 @@ def _formula(text: str) -> dict[int, int]:
     except Exception as error:  # pymatgen raises several kinds
         raise ValueError(f"formula {text!r} is not understood ({error}): write LiFePO4") from error
     whole = {z: round(n) for z, n in counts.items()}
-    if not counts or any(
-        abs(whole[z] - n) > 1e-6 or not 1 <= z < NUM_TYPES for z, n in counts.items()
-    ):
+    in_parts = any(abs(whole[z] - n) > 1e-6 for z, n in counts.items())
+    if not counts or in_parts or not all(1 <= z < NUM_TYPES for z in counts):
         raise ValueError(
             f"formula {text!r} has no atoms, a part of one, or an element beyond Es: write whole "
             "numbers, such as LiFePO4"
@@ -356,7 +356,9 @@ def _crystal(structure: Structure) -> Crystal:
     from miad_jax.data.standard import right_handed, structure_arrays
 
     lattice, frac_coords, types = structure_arrays(structure)
-    lattice, frac_coords = right_handed(np.float64(lattice), np.float64(frac_coords))
+    lattice, frac_coords = right_handed(
+        np.asarray(lattice, np.float64), np.asarray(frac_coords, np.float64)
+    )
     lattice, frac_coords = niggli_reduce(lattice, frac_coords)
     arrays: tuple[Any, ...] = (
         lattice.astype(np.float32),

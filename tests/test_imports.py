@@ -29,6 +29,7 @@ BELOW = {
     },
     "config": {"diffusion", "mirage", "network", "sampling", "spelling"},
     "build": {"config", "diffusion", "network", "sampling"},
+    "request": {"crystal", "condition", "data", "diffusion", "padding", "spelling"},
     "data": {"crystal", "mirage", "padding", "parallel", "spelling", "storage"},
     "plots": {"crystal"},
     "evaluation": {"crystal", "mirage", "data", "storage", "parallel", "plots"},

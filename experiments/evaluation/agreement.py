@@ -25,7 +25,8 @@ from pymatgen.core import Structure
 
 from miad_jax.evaluation.stability.corrections import corrected_energy_per_atom
 from miad_jax.evaluation.stability.energies import total_energy_ev_per_atom
-from miad_jax.evaluation.stability.hull import Hull, hull_from_entries
+from miad_jax.evaluation.stability.hull import Hull
+from miad_jax.evaluation.stability.hull_files import hull_from_entries
 from miad_jax.evaluation.stability.relax import relax
 from miad_jax.evaluation.validity.composition import valid_composition
 from miad_jax.evaluation.validity.structure import is_valid_structure, min_distance

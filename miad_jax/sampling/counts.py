@@ -25,8 +25,8 @@ def log_odds_of_count(
     """How a number of real atoms that is asked changes each slot's odds of being real.
 
     The result is log P(K_i ∈ [least−1, most−1]) − log P(K_i ∈ [least, most]), with K_i the number
-    of real atoms in the slots other than i: added to the odds that a slot has alone, it gives the odds
-    given that the number of all real atoms lies in [least, most].
+    of real atoms in the slots other than i: added to the odds that a slot has alone, it gives the
+    odds given that the number of all real atoms lies in [least, most].
 
     Args:
         log_odds: log P(real)/P(mirage) of each slot, independent of the others; −∞ for padding.

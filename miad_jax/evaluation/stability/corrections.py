@@ -142,8 +142,8 @@ def corrected_energy_per_atom(
     Hubbard U (Wang et al., Sci. Rep. 11, 15496, 2021). How oxygen is bound is decided as the
     Materials Project's entries have it: a peroxide's bonds are up to 1.1 times 1.49 Å long, where
     pymatgen's correction by itself takes 1.05. Where pymatgen finds no oxidation states it corrects
-    the most electronegative element alone; if another anion may be there, that is a guess, and no
-    energy is returned.
+    the most electronegative element alone, as the Materials Project does; `guessed_anions` says
+    where that is a guess.
 
     Args:
         structure: What the energy is of.
@@ -165,8 +165,9 @@ def corrected_energy_per_atom(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # noble gases have no electronegativity, oxidation states
         states = _oxidation_states(structure.composition)
-        if reason := _why_undecided(structure.composition, states):
-            return f"{_NOT_CORRECTED}: {reason}"
+        if len(structure.composition) > 1 and (unknown := _without_x(structure.composition)):
+            names = ", ".join(unknown)
+            return f"{_NOT_CORRECTED}: {names} has no electronegativity, which tells the anions"
         if hubbards is None:
             expected = scheme.u_settings.get(_most_electronegative(structure.composition), {})
             symbols = symbols_of(structure.composition)
@@ -205,14 +206,25 @@ def _most_electronegative(composition: Composition) -> str:
     return sorted(composition.elements, key=lambda element: element.X)[-1].symbol
 
 
-def _why_undecided(composition: Composition, states: Mapping[str, float]) -> str:
-    """Why pymatgen would guess which elements are to be corrected, or an empty string."""
-    if len(composition) == 1:
+def _without_x(composition: Composition) -> list[str]:
+    """Symbols of elements without an electronegativity."""
+    return sorted(element.symbol for element in composition if np.isnan(element.X))
+
+
+def guessed_anions(composition: Composition) -> str:
+    """What of the 2020 corrections of a composition is a guess, in words, or an empty string.
+
+    Without oxidation states it is not known whether an element is an anion that is not the most
+    electronegative one: it then gets no correction.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if len(composition) == 1 or _without_x(composition) or _oxidation_states(composition):
+            return ""
+        others = symbols_of(composition) & set(ANIONS) - {_most_electronegative(composition)}
+    if not others:
         return ""
-    if unknown := sorted(e.symbol for e in composition if np.isnan(e.X)):
-        return f"{', '.join(unknown)} has no electronegativity, which tells the anions"
-    others = symbols_of(composition) & set(ANIONS) - {_most_electronegative(composition)}
-    if others and not states:
-        names = ", ".join(sorted(others))
-        return f"no oxidation states are found, which tell whether {names} is an anion"
-    return ""
+    return (
+        "a guess, as the Materials Project's: no oxidation states are found, and "
+        f"{', '.join(sorted(others))} got no correction as an anion"
+    )

@@ -16,6 +16,7 @@ from miad_jax.evaluation.stability.corrections import (
     choose_for_fit,
     corrected_energy_per_atom,
     fit_elemental_energies,
+    guessed_anions,
 )
 from miad_jax.evaluation.stability.dft import DftEnergy
 from miad_jax.evaluation.stability.hull import Hull
@@ -165,7 +166,7 @@ def dft_columns(
         elif name in energies and structure is not None:
             total = _corrected_dft_energy(structure, energies[name])
             above = e_above_hull(structure, total, hull)
-            reason = above if isinstance(above, str) else ""
+            reason = _remark(structure, above, energies[name].is_corrected)
         found.append(
             {
                 "dft_energy_ev_per_atom": total if isinstance(total, float) else None,
@@ -188,6 +189,13 @@ def _corrected_dft_energy(structure: Structure, dft: DftEnergy) -> float | str:
     )
 
 
+def _remark(structure: Structure, above: float | str, is_corrected: bool) -> str:
+    """Why there is no energy above the hull, or what of it is a guess."""
+    if isinstance(above, str):
+        return above
+    return "" if is_corrected else guessed_anions(structure.composition)
+
+
 def energy_columns(
     relaxations: Sequence[Relaxation], hull: Hull, elemental: ElementalEnergies | None
 ) -> list[dict[str, Any]]:
@@ -196,9 +204,10 @@ def energy_columns(
     for relaxation in relaxations:
         total = total_energy_ev_per_atom(relaxation)
         above: float | str | None = None
-        num_phases = None
+        num_phases, reason = None, ""
         if relaxation.structure is not None:
             above = e_above_hull(relaxation.structure, total, hull, elemental)
+            reason = _remark(relaxation.structure, above, bool(relaxation.energy_is_corrected))
             num_phases = hull.num_competing_phases(relaxation.structure.composition)
         found.append(
             {
@@ -207,7 +216,7 @@ def energy_columns(
                 "relaxation_reason": relaxation.reason,
                 "energy_ev_per_atom": total if isinstance(total, float) else None,
                 "e_above_hull_ev_per_atom": above if isinstance(above, float) else None,
-                "hull_reason": above if isinstance(above, str) else "",
+                "hull_reason": reason,
                 "num_competing_phases": num_phases,
             }
         )
