@@ -15,22 +15,22 @@ from pathlib import Path
 from typing import Any, get_args
 
 import jax
-import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
 from miad_jax.build import control_from, solver_from
+from miad_jax.commands import asking
 from miad_jax.commands import cli as command
+from miad_jax.commands.drawing import Drawn, draw
 from miad_jax.commands.trajectories import NUM_STATES, TrajectoryWriter
 from miad_jax.config import LAST_STEPS, load_config, upgraded, validate
 from miad_jax.data.sample_folder import SampleDirectory
-from miad_jax.diffusion.keys import sample_keys
 from miad_jax.evaluation import describe_all, write_summary
 from miad_jax.evaluation.report.summary import refined_sentence
 from miad_jax.model import DEFAULT, TrainedModel, load_model
 from miad_jax.parallel.progress import TerminalProgress
 from miad_jax.plots.trajectory import MAX_CELLS
-from miad_jax.sampling import SOLVERS, Sampler, draw_num_atoms
+from miad_jax.sampling import SOLVERS, Sampler
 from miad_jax.sampling.control import CoordsScore
 from miad_jax.sampling.devices import cores_as_devices
 from miad_jax.sampling.quality import QUALITIES, settings_of, why_too_few
@@ -120,6 +120,13 @@ flags.DEFINE_float(
     flag_values=FLAGS,
 )
 flags.DEFINE_float(
+    "guidance",
+    None,
+    "Weight of properties that are asked; 1 is the model's own; default: the model's",
+    flag_values=FLAGS,
+)
+asking.define(FLAGS)
+flags.DEFINE_float(
     "refine",
     None,
     "Move crystals onto the symmetry found within so many Å (0.1, say), if no atom moves by more; "
@@ -165,6 +172,7 @@ def main(argv: Sequence[str]) -> int:
     config = validate(_with_flags(model.config), num_devices=1)
     infused = config.infusion.enabled
     size = config.infusion.num_atoms if infused else len(model.histogram) - 1
+    request = asking.request_of(FLAGS, config)
     solver, control = solver_from(config), control_from(config)
     sampler = Sampler(
         model.diffusion,
@@ -188,23 +196,24 @@ def main(argv: Sequence[str]) -> int:
     num_done = FLAGS.num - len(missing)
     with TerminalProgress().bar("sampling", FLAGS.num, "samples", num_done) as bar:
         for indices in _runs(missing, batch_size):
-            keys = sample_keys(jax.random.key(FLAGS.seed), np.asarray(indices))
-            num_atoms = np.full(len(indices), size)
-            if not infused:
-                num_atoms = draw_num_atoms(keys, model.histogram)
-            trajectory = None
-            if every is None:
-                crystals, num_real = sampler.draw(keys, num_atoms, bar=bar)
-            else:
-                crystals, num_real, trajectory = sampler.draw(
-                    keys, num_atoms, bar=bar, trajectory_every=every
-                )
-            extra = {"num_real_atoms": num_real} if FLAGS.record_num_atoms else {}
-            rows = describe_all(crystals, infused=infused, refine_angstrom=FLAGS.refine)
-            if trajectory is not None:
+            drawn = draw(
+                sampler,
+                model,
+                request,
+                indices,
+                seed=FLAGS.seed,
+                attempts=FLAGS.attempts,
+                trajectory_every=every,
+                bar=bar,
+            )
+            extra = {"num_real_atoms": drawn.num_real} if FLAGS.record_num_atoms else {}
+            rows = describe_all(drawn.crystals, infused=infused, refine_angstrom=FLAGS.refine)
+            if not request.asks_nothing:
+                rows = _with_answers(rows, drawn)
+            if drawn.trajectory is not None:
                 # Before the batch, whose samples are not drawn again once it is on disk.
-                trajectories.write_batch(indices[0], trajectory, rows)
-            directory.write_batch(indices[0], crystals, rows, **extra)
+                trajectories.write_batch(indices[0], drawn.trajectory, rows)
+            directory.write_batch(indices[0], drawn.crystals, rows, **extra)
 
     samples = directory.finish()
     summary = write_summary(
@@ -221,11 +230,39 @@ def main(argv: Sequence[str]) -> int:
         f"structures, in {directory.path}: cif/, samples.extxyz, samples.csv, samples.npz, "
         "summary.md, summary.png"
     )
+    if not request.asks_nothing:
+        print(_met(samples.rows))
     if FLAGS.trajectory:
         print(trajectories.finish())
     if FLAGS.refine is not None:
         print(refined_sentence(summary, FLAGS.refine))
     return 0
+
+
+def _with_answers(rows: Sequence[dict[str, Any]], drawn: Drawn) -> list[dict[str, Any]]:
+    """Rows with what was asked, and whether the sample is that."""
+    words = ", ".join(f"{name} {_word(value)}" for name, value in asking.asked(FLAGS).items())
+    found = []
+    for row, missed, attempts in zip(rows, drawn.missed, drawn.attempts, strict=True):
+        missed = [*missed, *_other_space_group(row)]
+        answers = {"asked": words, "is_as_asked": not missed, "missed": ", ".join(missed)}
+        found.append(dict(row) | answers | {"attempts": int(attempts)})
+    return found
+
+
+def _word(value: Any) -> str:
+    return " and ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _other_space_group(row: dict[str, Any]) -> list[str]:
+    """The space group of a crystal, if it is not that which was asked."""
+    found = row["spacegroup_number_0.1"]
+    return [f"has space group {found}"] if FLAGS.space_group not in (None, found) else []
+
+
+def _met(rows: Sequence[dict[str, Any]]) -> str:
+    met, attempts = (sum(row[name] for row in rows) for name in ("is_as_asked", "attempts"))
+    return f"{met} of {len(rows)} samples are as asked, of {attempts} that were drawn"
 
 
 def _with_flags(config: ConfigDict) -> ConfigDict:
@@ -269,7 +306,7 @@ def _chunk_size_of(folder: Path) -> int | None:
 
 _OF_SAMPLING = (
     *("solver", "steps", "first_time", "corrector_gamma", "churn", "coords_ahead"),
-    *("type_temperature", "coords_score"),
+    *("type_temperature", "coords_score", "guidance"),
 )
 """Flags that are fields of `config.sampling` of the same name."""
 
@@ -288,14 +325,16 @@ def _run(model: TrainedModel, config: ConfigDict, sampler: Sampler) -> dict[str,
 
     A run that refines nothing says nothing of it, as folders of version 0.1 do.
     """
-    refined = {} if FLAGS.refine is None else {"refine_angstrom": FLAGS.refine}
+    more: dict[str, Any] = {} if FLAGS.refine is None else {"refine_angstrom": FLAGS.refine}
+    if asked := asking.asked(FLAGS):
+        more |= {"asked": asked, "attempts": FLAGS.attempts}
     trained = model.config.to_dict()
     del trained["sampling"]  # what is taken of it stands beside it
     return {
         "seed": FLAGS.seed,
         "sampling": {**config.sampling.to_dict(), "steps": sampler.num_steps},
         "chunk_size": sampler.chunk_size,
-        **refined,
+        **more,
         "checkpoint_step": model.step,
         "parameters": model.digest,
         "data_fingerprint": model.fingerprint,

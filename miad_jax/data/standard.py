@@ -98,6 +98,25 @@ def atoms_arrays(atoms: Atoms) -> Arrays:
     return checked_arrays(atoms.cell.array, atoms.get_scaled_positions(wrap=False), atoms.numbers)
 
 
+def structure_of(source: Source) -> Structure:
+    """A crystal as a pymatgen Structure, in the cell in which it comes.
+
+    Raises:
+        ValueError: If there is no text, or no such crystal.
+    """
+    from pymatgen.core import Element, Structure
+
+    if isinstance(source, str):
+        if not source.strip():
+            raise ValueError("has no CIF text")
+        return Structure.from_str(source, fmt="cif")
+    if isinstance(source, Structure):
+        return source
+    _, _, numbers = atoms_arrays(source)
+    species = [Element.from_Z(int(z)) for z in numbers]
+    return Structure(source.cell.array, species, source.get_scaled_positions(wrap=False))
+
+
 def standard_arrays(source: Source, *, primitive: bool, niggli: bool) -> Arrays:
     """The arrays of a crystal's standard cell.
 
@@ -112,18 +131,9 @@ def standard_arrays(source: Source, *, primitive: bool, niggli: bool) -> Arrays:
     Raises:
         ValueError: If it is not a crystal with ordered atoms of elements 1 to 99.
     """
-    from pymatgen.core import Element, Lattice, Structure
+    from pymatgen.core import Lattice
 
-    if isinstance(source, str):
-        if not source.strip():
-            raise ValueError("has no CIF text")
-        structure = Structure.from_str(source, fmt="cif")
-    elif isinstance(source, Structure):
-        structure = source
-    else:
-        _, _, numbers = atoms_arrays(source)
-        species = [Element.from_Z(int(z)) for z in numbers]
-        structure = Structure(source.cell.array, species, source.get_scaled_positions(wrap=False))
+    structure = structure_of(source)
     structure_arrays(structure)
     if primitive:
         structure = structure.get_primitive_structure()

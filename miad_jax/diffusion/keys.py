@@ -20,6 +20,9 @@ T = TypeVar("T")
 START, NUM_ATOMS = 2**31, 2**31 + 1
 """Streams of a sample's key beyond those of all steps: its pure noise, and its number of atoms."""
 
+ATTEMPTS = 2**31 + 1024
+"""Streams of a sample's key from here on: the keys of further attempts."""
+
 BEFORE, AFTER = 2**31 + 2, 2**31 + 3
 """Streams of a step's key: the noise of parts that are known, before the step and after it."""
 

@@ -1,0 +1,114 @@
+"""Draw the samples of some indices, those that miss what is asked again and again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Int
+
+from miad_jax.crystal import Crystal, real_atom_mask
+from miad_jax.diffusion.keys import ATTEMPTS, sample_keys, streams
+from miad_jax.model import TrainedModel
+from miad_jax.network.base import takes_times
+from miad_jax.parallel.progress import Bar
+from miad_jax.request import Request
+from miad_jax.sampling import Sampler, Trajectory
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Samples as they are kept.
+
+    Attributes:
+        crystals: The samples, mirage atoms among them.
+        num_real: Number of real atoms after each step.
+        missed: What each is not that was asked.
+        attempts: How often each was drawn.
+        trajectory: Their states on the way, if they are kept.
+    """
+
+    crystals: Crystal
+    num_real: Int[np.ndarray, "samples steps"]
+    missed: Sequence[Sequence[str]]
+    attempts: Int[np.ndarray, " samples"]
+    trajectory: Trajectory | None
+
+
+def draw(
+    sampler: Sampler,
+    model: TrainedModel,
+    request: Request,
+    indices: Sequence[int],
+    *,
+    seed: int,
+    attempts: int,
+    trajectory_every: int | None,
+    bar: Bar,
+) -> Drawn:
+    """Draw the samples, each until it is what was asked, and at most `attempts` times.
+
+    The first attempt has the sample's own key; a later one a key that is folded from it.
+
+    Args:
+        sampler: What draws them.
+        model: Whose samples they are.
+        request: What is asked.
+        indices: Their places in the run.
+        seed: Of the run.
+        attempts: How often a sample is drawn at most.
+        trajectory_every: Number of steps between two states to keep; None keeps none.
+        bar: Moves on by the number of samples in the first attempt.
+    """
+    index = np.asarray(indices)
+    own = sample_keys(jax.random.key(seed), index)
+    todo = np.arange(len(index))
+    kept: Any = None
+    drawn = np.zeros(len(index), int)
+    missed: list[list[str]] = [[] for _ in indices]
+    for attempt in range(attempts):
+        keys = own[todo] if attempt == 0 else streams(own[todo], ATTEMPTS + attempt)
+        num_atoms, condition = request.condition(
+            keys,
+            index[todo],
+            sampler.size,
+            infused=model.config.infusion.enabled,
+            takes_times=takes_times(model.denoise),
+            histogram=model.histogram,
+        )
+        shown = bar if attempt == 0 else Bar()
+        if trajectory_every is None:
+            found: Any = sampler.draw(keys, num_atoms, condition, shown)
+        else:
+            found = sampler.draw(
+                keys, num_atoms, condition, shown, trajectory_every=trajectory_every
+            )
+        kept = found if kept is None else _put(kept, todo, found)
+        drawn[todo] += 1
+        for place, crystal in zip(todo, found[0], strict=True):
+            atoms = np.asarray(crystal.atom_types)[np.asarray(real_atom_mask(crystal))]
+            missed[place] = request.missed_by(atoms.tolist(), int(index[place]))
+        todo = np.array([i for i, what in enumerate(missed) if what], int)
+        if not len(todo):
+            break
+    trajectory = kept[2] if trajectory_every is not None else None
+    return Drawn(kept[0], kept[1], missed, drawn, trajectory)
+
+
+def _put(kept: Any, places: np.ndarray, found: Any) -> Any:
+    """Samples with some of them replaced; what is not of samples, as times, stays."""
+
+    def put(old: Any, new: Any) -> Any:
+        old = np.array(old)
+        old[places] = new
+        return old
+
+    crystals, num_real, *trajectory = kept
+    replaced = jax.tree.map(put, (crystals, num_real), (found[0], found[1]))
+    if not trajectory:
+        return replaced
+    states = jax.tree.map(put, trajectory[0].crystals, found[2].crystals)
+    return *replaced, Trajectory(states, trajectory[0].times, trajectory[0].steps)
