@@ -28,6 +28,7 @@ TITLES = (
     "Distances to the test split",
     "Stability",
     "S.U.N. by every definition",
+    "Definitions of peers",
     "Stability by DFT",
 )
 """Titles of the tables, in the order in which they are shown."""
