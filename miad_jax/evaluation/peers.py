@@ -85,12 +85,13 @@ _AMONG_STABLE = (
     "StructureMatcher"
 )
 _GENERATED = (
-    "unique and novel as generated, by pymatgen's StructureMatcher; theirs are hashes of the bonds"
+    "unique and novel as generated, by pymatgen's StructureMatcher, where that benchmark compares "
+    "hashes by default"
 )
 
 DEFINITIONS = (
     Definition("MatterGen's S.U.N.", "< 0.1", "unique_disordered", "novel_disordered",
-               _AS_DISORDERED, True, "arXiv:2312.03687"),
+               _AS_DISORDERED, True, "arXiv:2312.03687 and its code"),
     Definition("FlowMM's S.U.N.", "≤ 0", "unique_among_stable", "novel_relaxed",
                _AMONG_STABLE, False, "arXiv:2406.04713 and its code"),
     Definition("WyFormer's S.U.N.", "< 0.08", "unique_relaxed", "novel_relaxed",
@@ -98,9 +99,9 @@ DEFINITIONS = (
     Definition("WyFormer's S.S.U.N.", "< 0.08", "unique_relaxed", "novel_relaxed",
                _RELAXED, False, "arXiv:2503.02407 and its code", symmetric=True),
     Definition("LeMat-GenBench's SUN", "≤ 0", "unique", "novel",
-               _GENERATED, True, "arXiv:2512.04562"),
+               _GENERATED, True, "arXiv:2512.04562 and its README"),
     Definition("LeMat-GenBench's MetaSUN", "≤ 0.1", "unique", "novel",
-               _GENERATED, True, "arXiv:2512.04562"),
+               _GENERATED, True, "arXiv:2512.04562 and its README"),
 )  # fmt: skip
 """Other authors' definitions, as far as a run can follow them."""
 

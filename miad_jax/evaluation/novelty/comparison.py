@@ -65,8 +65,11 @@ def disordered(structure: Structure) -> Structure:
 
     Two crystals of one formula that are the same in this form are orderings of one disordered
     crystal. Elements substitute each other by the modified Hume-Rothery rule of MatterGen
-    (arXiv:2312.03687): radii differ by at most 30 % of their mean, electronegativities by at most
-    1; so do two elements that both substitute a third.
+    (arXiv:2312.03687, with the limits of its code): radii differ by at most 30 % of their mean,
+    electronegativities by at most 1; so do two elements that both substitute a third.
+
+    Differs from MatterGen's code, which spreads the elements over the sites of one crystal as
+    fractions and asks whether the other is a subset of it; here both are treated alike.
     """
     groups: list[set[Element]] = []
     elements = [Element(x.symbol) for x in structure.species]
