@@ -62,6 +62,12 @@ flags.DEFINE_float(
 flags.DEFINE_bool(
     "coverage", True, "Fingerprints and coverage of the test split", flag_values=FLAGS
 )
+flags.DEFINE_bool(
+    "nearest", False, "Nearest reference crystals by average minimum distance", flag_values=FLAGS
+)
+flags.DEFINE_string(
+    "lemat", None, "Folder for the crystals as LeMat-GenBench reads them", flag_values=FLAGS
+)
 flags.DEFINE_integer("num_workers", None, "Worker processes; default: cores", flag_values=FLAGS)
 flags.DEFINE_string(
     "dft_inputs", None, "Folder for VASP inputs of the crystals worth it", flag_values=FLAGS
@@ -90,6 +96,8 @@ def main(argv: Sequence[str]) -> int:
         max_steps=given.max_steps,
         seconds_per_crystal=given.seconds_per_crystal,
         coverage=given.coverage,
+        nearest=given.nearest,
+        lemat=given.lemat,
         dft_inputs=given.dft_inputs,
         dft_energies=given.dft_energies,
         num_workers=given.num_workers,

@@ -10,15 +10,18 @@ from __future__ import annotations
 import functools
 import math
 import warnings
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from miad_jax.crystal import Crystal
 from miad_jax.data.niggli import niggli_reduce
-from miad_jax.data.standard import right_handed
+from miad_jax.data.standard import right_handed, structure_arrays
 from miad_jax.data.symmetry import refine
 from miad_jax.mirage import reduce
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
 
 
 class Written(NamedTuple):
@@ -67,6 +70,16 @@ def as_written(crystal: Crystal, refine_angstrom: float | None = None) -> Writte
     frac_coords[frac_coords >= 1] = 0  # where the remainder of a tiny negative number rounds up
     arrays: list[Any] = [lattice, frac_coords, atom_types[order], np.ones(len(order), bool)]
     return Written(Crystal(*arrays), moved is not None)
+
+
+def structure_as_written(structure: Structure) -> Crystal:
+    """A pymatgen Structure in the form in which a crystal goes out; see `as_written`.
+
+    Raises:
+        ValueError: If it holds what no `Crystal` can.
+    """
+    arrays: list[Any] = [*structure_arrays(structure), np.ones(len(structure), bool)]
+    return as_written(Crystal(*arrays)).crystal
 
 
 @functools.cache

@@ -6,11 +6,13 @@ import os
 import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from miad_jax.evaluation.plan import make_plan
 from miad_jax.evaluation.reference import Reference, load_reference
 from miad_jax.evaluation.report.folder import ReportFolder
+from miad_jax.evaluation.report.lemat import write_lemat_tables
 from miad_jax.evaluation.results import EvaluationResult
 from miad_jax.evaluation.samples import SampleSet, Source, load_samples
 from miad_jax.evaluation.stability.dft import DftEnergy, write_dft_inputs
@@ -37,6 +39,8 @@ def evaluate(
     max_steps: int = 1500,
     seconds_per_crystal: float = 600,
     coverage: bool = True,
+    nearest: bool = False,
+    lemat: str | os.PathLike[str] | None = None,
     dft_inputs: str | os.PathLike[str] | None = None,
     dft_energies: str | os.PathLike[str] | Mapping[str, DftEnergy] | None = None,
     num_workers: int | None = None,
@@ -71,11 +75,14 @@ def evaluate(
             as `formation_energy_per_atom`. None makes that of the reference's crystals.
         elements: JSON of the elements' entries at total energies, for a table: the formation
             energy of a crystal is its corrected total energy less theirs.
-        num_relaxed: Relax the first so many samples; None for all.
+        num_relaxed: Relax the first so many samples; None, or more than there are, for all.
         max_steps: Steps of a relaxation at most.
         seconds_per_crystal: A relaxation that takes longer is failed.
         coverage: Whether to compute fingerprints and the coverage of the test split, which takes
             16 ms a site.
+        nearest: Whether to search the nearest reference crystal of each sample by average minimum
+            distance; see `novelty.nearest`.
+        lemat: Folder for the crystals as LeMat-GenBench reads them; see `report.lemat`.
         dft_inputs: Folder for VASP inputs of the metastable, unique and novel crystals.
         dft_energies: Energies by DFT of these inputs, or a CSV of them; needs `hull`.
         num_workers: Local worker processes; one for each usable core when None.
@@ -95,6 +102,7 @@ def evaluate(
         max_steps=max_steps,
         seconds_per_crystal=seconds_per_crystal,
         coverage=coverage,
+        nearest=nearest,
         dft_inputs=dft_inputs,
         dft_energies=dft_energies,
     )
@@ -102,6 +110,10 @@ def evaluate(
     samples = load_samples(
         structures, num_workers=num_workers, executor=executor, progress=progress
     )
+    num_samples = len(samples.rows)
+    if num_relaxed is not None and num_relaxed > num_samples:
+        progress.say(f"num_relaxed is {num_relaxed}: all {num_samples} samples are relaxed")
+        plan = replace(plan, num_relaxed=None)
     if not isinstance(reference, Reference):
         reference = load_reference(reference, splits=plan.splits, progress=progress)
     for split, content in reference.contents.items():
@@ -139,6 +151,9 @@ def evaluate(
             result = work.result(names[: i + 1], names[i + 1 :])
             if report is not None:
                 report.write(result)
+    if lemat is not None:
+        for name, num in write_lemat_tables(result, Path(lemat)).items():
+            progress.say(f"{num} crystals for LeMat-GenBench in {Path(lemat) / name}")
     if dft_inputs is not None:
         _write_dft_inputs(result, Path(dft_inputs), progress)
     return result

@@ -35,6 +35,7 @@ class Plan:
         max_steps: Steps of a relaxation at most.
         seconds_per_crystal: A relaxation that takes longer is failed.
         coverage: Whether coverage of the test split is computed.
+        nearest: Whether the nearest reference crystals are searched.
         dft: Energies of static DFT runs by the sample's id.
         dft_file: What they were read from.
         missing: Packages of the extra `eval` that are not installed.
@@ -48,6 +49,7 @@ class Plan:
     max_steps: int = 1500
     seconds_per_crystal: float = 600
     coverage: bool = True
+    nearest: bool = False
     dft: Mapping[str, DftEnergy] = field(default_factory=dict)
     dft_file: str = "none"
     missing: tuple[str, ...] = ()
@@ -108,6 +110,7 @@ def make_plan(
     max_steps: int,
     seconds_per_crystal: float,
     coverage: bool,
+    nearest: bool = False,
     dft_inputs: str | os.PathLike[str] | None,
     dft_energies: str | os.PathLike[str] | Mapping[str, DftEnergy] | None,
 ) -> Plan:
@@ -117,8 +120,8 @@ def make_plan(
         ValueError: If an argument is wrong or arguments do not go together.
         FileNotFoundError: If a file is missing.
     """
-    if num_relaxed is not None and num_relaxed < 0:
-        raise ValueError(f"num_relaxed is {num_relaxed}; allowed: 0 or more")
+    if num_relaxed is not None:
+        _check_num_relaxed(num_relaxed, calculator)
     if calculator == "none":
         asked = {"dft_inputs": dft_inputs, "dft_energies": dft_energies}
         if names := [name for name, value in asked.items() if value is not None]:
@@ -156,10 +159,29 @@ def make_plan(
         max_steps=max_steps,
         seconds_per_crystal=seconds_per_crystal,
         coverage=coverage and not {"matminer", "smact"} & set(missing),
+        nearest=nearest,
         dft=dft,
         dft_file=dft_file,
         missing=tuple(missing),
     )
+
+
+def _check_num_relaxed(num_relaxed: int, calculator: str) -> None:
+    """Refuse a number of relaxations that is none, or for which nothing is there that relaxes."""
+    if num_relaxed < 1:
+        raise ValueError(
+            f"num_relaxed is {num_relaxed}; allowed: 1 or more; leave it out to relax all samples, "
+            "and give calculator=none to relax none"
+        )
+    if calculator == "none":
+        raise ValueError(
+            f"num_relaxed is {num_relaxed}, but calculator=none relaxes nothing: leave one out"
+        )
+    if calculator == CHGNET and CHGNET in missing_packages():
+        raise ValueError(
+            f"num_relaxed is {num_relaxed}, but chgnet is not installed, so nothing would be "
+            'relaxed: pip install "miad_jax[eval]", or leave out num_relaxed'
+        )
 
 
 def missing_packages() -> list[str]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from miad_jax.data import to_structures
 from miad_jax.data.properties import density_g_per_cm3
-from miad_jax.evaluation import metrics
+from miad_jax.evaluation import metrics, peers
 from miad_jax.evaluation.coverage import (
     composition_fingerprints,
     coverage,
@@ -24,6 +24,7 @@ from miad_jax.evaluation.coverage import (
     structure_fingerprints,
 )
 from miad_jax.evaluation.novelty import novelty_columns
+from miad_jax.evaluation.novelty.nearest import nearest_columns
 from miad_jax.evaluation.plan import Plan
 from miad_jax.evaluation.reference import Reference
 from miad_jax.evaluation.stability.energies import (
@@ -107,6 +108,11 @@ def _uniqueness_and_novelty(work: Work) -> None:
     """Who matches whom among the samples as generated."""
     _match(work, work.samples.structures, "")
     work.tables["Uniqueness and novelty"] = metrics.matching_rates(work.rows)
+
+
+def _nearest(work: Work) -> None:
+    """The nearest reference crystal of each sample as generated."""
+    _update(work.rows, nearest_columns(work.samples.structures, work.reference, work.progress))
 
 
 def _coverage(work: Work) -> None:
@@ -194,8 +200,12 @@ def _relaxation(work: Work) -> None:
 
 
 def _relaxed_uniqueness_and_novelty(work: Work) -> None:
-    """Who matches whom after relaxation."""
-    _match(work, work.relaxed[: work.num_relaxed], "_relaxed")
+    """Who matches whom after relaxation, as we compare crystals and as peers do."""
+    relaxed = work.relaxed[: work.num_relaxed]
+    _match(work, relaxed, "_relaxed")
+    _match(work, relaxed, "_disordered", as_disordered=True)
+    _match(work, peers.on_the_hull(work.rows, relaxed), "_among_stable")
+    _update(work.rows, peers.symmetry_columns(relaxed))
 
 
 def _stability(work: Work) -> None:
@@ -205,6 +215,7 @@ def _stability(work: Work) -> None:
     work.tables["Hull"] = hull_rates(work.rows[:num])
     work.tables["Stability"] = metrics.stability_rates(work.rows[:num])
     work.tables["S.U.N. by every definition"] = metrics.variants(work.rows[:num])
+    work.tables["Definitions of peers"] = peers.peer_rates(work.rows[:num])
 
 
 def _dft(work: Work) -> None:
@@ -215,12 +226,15 @@ def _dft(work: Work) -> None:
     work.tables["Stability by DFT"] = metrics.stability_rates(rows, metrics.DFT)
 
 
-def _match(work: Work, structures: Sequence[Structure | None], end: str) -> None:
+def _match(
+    work: Work, structures: Sequence[Structure | None], end: str, as_disordered: bool = False
+) -> None:
     """Write uniqueness and novelty of the first samples into their rows."""
     columns, lost = novelty_columns(
         structures,
         work.ids,
         work.reference,
+        as_disordered=as_disordered,
         executor=work.executor,
         kept=work.matches,
         progress=work.progress,
@@ -251,6 +265,7 @@ STAGES = (
     Stage("compositions", _compositions, lambda plan, reference: "smact" not in plan.missing),
     Stage("potential and hull", _potential_and_hull, _asks_for_energies),
     Stage("uniqueness and novelty", _uniqueness_and_novelty),
+    Stage("nearest reference crystals", _nearest, lambda plan, reference: plan.nearest),
     Stage(
         "coverage",
         _coverage,

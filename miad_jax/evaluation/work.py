@@ -29,6 +29,7 @@ TITLES = (
     "Hull",
     "Stability",
     "S.U.N. by every definition",
+    "Definitions of peers",
     "Stability by DFT",
 )
 """Titles of the tables, in the order in which they are shown."""

@@ -23,14 +23,11 @@ MAX_FORMULA_LENGTH, MAX_LEGEND_ELEMENTS = 22, 4
 def draw_cell(axes: Axes, crystal: Crystal, row: Mapping[str, Any]) -> None:
     """One cell in parallel projection: atoms as shaded balls in the colours of Jmol.
 
-    Mirage atoms and padding are left out; atoms on a face are repeated on the opposite one.
+    `closed_cell` says which atoms are drawn.
     """
     from ase.data.colors import jmol_colors
 
-    real = np.asarray(real_atom_mask(crystal))
-    real_types = np.asarray(crystal.atom_types)[real]
-    lattice = upright(np.asarray(crystal.lattice, np.float64))
-    frac_coords, atom_types = _with_boundary(np.asarray(crystal.frac_coords)[real], real_types)
+    lattice, frac_coords, atom_types = closed_cell(crystal)
     centres, radii = project(frac_coords @ lattice), ball_radii(atom_types)
     for line in edges(lattice):
         draw_edge(axes, line, centres, radii)
@@ -41,7 +38,20 @@ def draw_cell(axes: Axes, crystal: Crystal, row: Mapping[str, Any]) -> None:
     axes.margins(0.06)
     axes.axis("off")
     draw_caption(axes, row)
-    _element_legend(axes, real_types)
+    _element_legend(axes, np.asarray(crystal.atom_types)[np.asarray(real_atom_mask(crystal))])
+
+
+def closed_cell(
+    crystal: Crystal,
+) -> tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, "m 3"], Int[np.ndarray, " m"]]:
+    """The upright cell in Å, fractional coordinates and types of what is drawn of a crystal.
+
+    Mirage atoms and padding are left out; atoms on a face are repeated on the opposite one.
+    """
+    real = np.asarray(real_atom_mask(crystal))
+    lattice = upright(np.asarray(crystal.lattice, np.float64))
+    real_types = np.asarray(crystal.atom_types)[real]
+    return lattice, *_with_boundary(np.asarray(crystal.frac_coords)[real], real_types)
 
 
 def ball_radii(atom_types: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:

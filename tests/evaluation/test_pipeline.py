@@ -23,6 +23,7 @@ from miad_jax.evaluation.stability.hull import hull_from_dataset
 from miad_jax.evaluation.stability.hull_files import hull_from_entries
 from miad_jax.evaluation.stability.relax import Relaxation
 from miad_jax.evaluation.tables import tables_text
+from miad_jax.parallel.progress import Progress
 
 
 def rocksalt(cation, anion, length):
@@ -313,8 +314,9 @@ def stability(reference, tmp_path, monkeypatch):
     hull = hull_from_dataset(full, [-2.2, -3.0, 0.0, 0.0])
     elemental = ElementalEnergies(dict.fromkeys(["K", "Cl", "Na"], 0.0), 3, 0.0, 0.0)
 
-    def run(num_relaxed=2, out=tmp_path / "out", **settings):
+    def run(num_relaxed=2, out=tmp_path / "out", more=0, **settings):
         relaxations = [relaxed(NACL, -1.0), relaxed(KCL, -2.3)][:num_relaxed]
+        settings |= {"num_relaxed": num_relaxed + more}
         return evaluate_relaxed([NACL, KCL], reference, relaxations, hull, elemental,
                                 out=out, **settings)  # fmt: skip
 
@@ -447,7 +449,9 @@ def test_without_out_nothing_is_left_behind(stability, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"num_relaxed": -1}, "num_relaxed is -1; allowed: 0 or more"),
+        ({"num_relaxed": -1}, "num_relaxed is -1; allowed: 1 or more"),
+        ({"num_relaxed": 0}, "num_relaxed is 0; allowed: 1 or more"),
+        ({"num_relaxed": 3, "calculator": "none"}, "num_relaxed is 3, but calculator=none relaxes"),
         ({"max_steps": -1}, "max_steps is -1"),
         ({"seconds_per_crystal": 0}, "seconds_per_crystal is 0"),
         ({"num_workers": 0}, "num_workers is 0"),
@@ -461,3 +465,41 @@ def test_wrong_arguments_are_refused_before_anything_is_read(monkeypatch, settin
     monkeypatch.setattr(plan, "missing_packages", list)
     with pytest.raises(ValueError, match=message):
         evaluate("nowhere", "nowhere", **settings)
+
+
+def test_relaxations_without_chgnet_are_refused_and_not_left_out(monkeypatch):
+    monkeypatch.setattr(plan, "missing_packages", lambda: ["chgnet"])
+    with pytest.raises(ValueError, match=r"num_relaxed is 3, but chgnet is not installed"):
+        evaluate("nowhere", "nowhere", num_relaxed=3)
+
+
+def test_more_relaxations_than_samples_are_all(stability, tmp_path):
+    lines = []
+
+    class Heard(Progress):
+        def say(self, line):
+            lines.append(line)
+
+    stability(progress=Heard(), more=3)
+    assert "num_relaxed is 5: all 2 samples are relaxed" in lines
+    assert report_of(tmp_path / "out")["settings"]["first samples relaxed"] == "all"
+
+
+def test_peers_are_a_table_of_their_own(with_energies):
+    result, _ = with_energies
+    assert rate(result, "Definitions of peers", "WyFormer's S.U.N.") == (2, 7)
+    assert rate(result, "Definitions of peers", "FlowMM's S.U.N.") == (2, 7)
+    assert column(result, "spacegroup_number_relaxed")[0] == 225
+
+
+def test_the_nearest_reference_crystal_is_a_column_where_it_is_asked_for(reference):
+    asked = {"calculator": "none", "coverage": False}
+    found = evaluate([KCL, CSCL], reference, nearest=True, **asked)
+    assert column(found, "nearest_by_amd")[0] == "kcl"
+    assert "nearest reference crystals" in found.done
+    assert column(evaluate([KCL], reference, **asked), "nearest_by_amd") == [None]
+
+
+def test_tables_for_lemat_genbench(reference, tmp_path):
+    evaluate([KCL, None], reference, calculator="none", coverage=False, lemat=tmp_path / "lemat")
+    assert [x.name for x in (tmp_path / "lemat").iterdir()] == ["generated.csv"]

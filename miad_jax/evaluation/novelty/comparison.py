@@ -13,13 +13,17 @@ from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
 
 from pymatgen.analysis.structure_matcher import StructureMatcher
-from pymatgen.core import Structure
+from pymatgen.core import Element, Structure
 
 Request = tuple[Sequence[Structure], Sequence[int], Sequence[Structure]]
 """Samples of one formula in their order, places of those to be compared, reference crystals."""
 
 Match = tuple[int | None, int | None]
 """Place of the first earlier sample, and of the first reference crystal, that a sample matches."""
+
+MAX_RADIUS_DIFFERENCE, MAX_X_DIFFERENCE = 0.3, 1.0
+"""Of elements that substitute each other: relative difference of the radii, and that of Pauling's
+electronegativities."""
 
 _VERSION = 1
 """To be raised when `compare` says something else of the same crystals."""
@@ -48,6 +52,42 @@ def compare(request: Request) -> list[Match]:
         return [
             (first(i, sample, range(i)), first(i, known, range(len(reference)))) for i in places
         ]
+
+
+def compare_disordered(request: Request) -> list[Match]:
+    """As `compare`, of the crystals as `disordered` makes them."""
+    samples, places, reference = request
+    return compare(([*map(disordered, samples)], places, [*map(disordered, reference)]))
+
+
+def disordered(structure: Structure) -> Structure:
+    """The crystal with one element in place of all that substitute each other in it.
+
+    Two crystals of one formula that are the same in this form are orderings of one disordered
+    crystal. Elements substitute each other by the modified Hume-Rothery rule of MatterGen
+    (arXiv:2312.03687, with the limits of its code): radii differ by at most 30 % of their mean,
+    electronegativities by at most 1; so do two elements that both substitute a third.
+
+    Differs from MatterGen's code, which spreads the elements over the sites of one crystal as
+    fractions and asks whether the other is a subset of it; here both are treated alike.
+    """
+    groups: list[set[Element]] = []
+    elements = [Element(x.symbol) for x in structure.species]
+    for element in set(elements):
+        joined = [group for group in groups if any(_substitute(element, x) for x in group)]
+        groups = [group for group in groups if group not in joined]
+        groups.append({element}.union(*joined))
+    first = {x: min(group, key=lambda element: element.Z) for group in groups for x in group}
+    return Structure(structure.lattice, [first[x] for x in elements], structure.frac_coords)
+
+
+def _substitute(one: Element, other: Element) -> bool:
+    """Whether two elements substitute each other; those of unknown radius do not."""
+    if one.atomic_radius is None or other.atomic_radius is None:
+        return False
+    radii = float(one.atomic_radius), float(other.atomic_radius)
+    difference = abs(radii[0] - radii[1]) / (sum(radii) / 2)
+    return difference <= MAX_RADIUS_DIFFERENCE and abs(one.X - other.X) <= MAX_X_DIFFERENCE
 
 
 def matcher_identity() -> str:

@@ -25,6 +25,7 @@ def novelty_columns(
     ids: Sequence[str],
     reference: Reference,
     *,
+    as_disordered: bool = False,
     executor: Executor | None = None,
     kept: str | os.PathLike[str] | None = None,
     progress: Progress | bool = False,
@@ -35,6 +36,7 @@ def novelty_columns(
         structures: The samples, None where there is no crystal.
         ids: Their names.
         reference: Its training split is what is known.
+        as_disordered: Whether orderings of one disordered crystal are the same; see `match`.
         executor: Where crystals are compared; see `match`.
         kept: File in which matches are kept; see `match`.
         progress: Where to show how far it has come.
@@ -43,7 +45,14 @@ def novelty_columns(
         For each sample its columns `unique`, `duplicate_of`, `novel`, `known_as` and
         `matching_reason`; and whether a worker was lost over it.
     """
-    found = match(structures, reference.train, executor=executor, kept=kept, progress=progress)
+    found = match(
+        structures,
+        reference.train,
+        as_disordered=as_disordered,
+        executor=executor,
+        kept=kept,
+        progress=progress,
+    )
     columns = []
     for duplicate, known, compared, reason in zip(
         found.duplicate_of, found.known_as, found.compared, found.reasons, strict=True

@@ -75,6 +75,7 @@ def match(
     structures: Sequence[Structure | None],
     reference: Crystal | None = None,
     *,
+    as_disordered: bool = False,
     executor: Executor | None = None,
     kept: str | os.PathLike[str] | None = None,
     progress: Progress | bool = False,
@@ -87,6 +88,8 @@ def match(
     Args:
         structures: The samples, None where there is no crystal.
         reference: Packed crystals that count as known; None compares samples only.
+        as_disordered: Whether orderings of one disordered crystal are the same crystal; see
+            `comparison.disordered`.
         executor: Where crystals are compared, unless they are so few that this process does it;
             local worker processes, one for each usable core, when None.
         kept: File in which matches are kept as they come, and from which those that were found
@@ -99,7 +102,7 @@ def match(
     reasons = ["" if x is None else _why_not(x) for x in structures]
     lost = [False] * len(structures)
     present = {i: x for i, x in enumerate(structures) if x is not None and not reasons[i]}
-    groups = _groups(present, reference)
+    groups = _groups(present, reference, as_disordered)
     matches = KeptMatches(kept)
     tasks = [(group, places) for group in groups for places in _pieces(group, matches)]
     tasks.sort(key=lambda task: -len(task[1]) * (len(task[0].samples) + len(task[0].known)))
@@ -107,10 +110,11 @@ def match(
         executor = Serial()
     elif executor is None:
         executor = Pool()
-    from miad_jax.evaluation.novelty.comparison import compare
+    from miad_jax.evaluation.novelty.comparison import compare, compare_disordered
 
     requests = [(g.samples[: places[-1] + 1], places, g.known) for g, places in tasks]
-    found = executor.map(compare, requests, seconds=SECONDS_PER_TASK)
+    function = compare_disordered if as_disordered else compare
+    found = executor.map(function, requests, seconds=SECONDS_PER_TASK)
     try:
         with (
             closing(found),
@@ -152,7 +156,9 @@ def _why_not(structure: Structure) -> str:
     )
 
 
-def _groups(present: dict[int, Structure], reference: Crystal | None) -> list[_Group]:
+def _groups(
+    present: dict[int, Structure], reference: Crystal | None, as_disordered: bool
+) -> list[_Group]:
     """The samples by reduced formula; without those that have nothing to be compared with."""
     from miad_jax.evaluation.novelty.comparison import matcher_identity
 
@@ -160,7 +166,7 @@ def _groups(present: dict[int, Structure], reference: Crystal | None) -> list[_G
     for i, structure in present.items():
         indices[structure.composition.reduced_formula].append(i)
     known = {} if reference is None else _by_formula(reference, set(indices))
-    identity, groups = matcher_identity(), []
+    identity, groups = matcher_identity() + " as disordered" * as_disordered, []
     for formula, those in indices.items():
         samples = [present[i] for i in those]
         known_indices, crystals = known.get(formula, ([], []))

@@ -4,7 +4,9 @@ report.json     the tables: values, 95 % intervals, counts, definitions; the set
                 stages of the evaluation are done and to come
 crystals.csv    a row for every sample, with every outcome and reason
 relaxed.extxyz  the relaxed crystals, if there are any
-report.html     one page with tables and figures that opens offline
+report.html     one page with figures, crystals and tables that opens offline
+cif/            the crystals that the page shows, as generated and as relaxed
+viewer/         3Dmol.js and its licence: what turns the crystals of the page
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from miad_jax.evaluation.describe import COLUMNS
+from miad_jax.evaluation.report.crystals import cif_files, forms_shown
 from miad_jax.evaluation.report.page import Cards, html_page
 from miad_jax.evaluation.results import SAMPLE_COLUMNS, EvaluationResult
 from miad_jax.evaluation.statistics import Quantity, Rate
@@ -49,13 +52,39 @@ def write_report(directory: Path, result: EvaluationResult, cards: Cards | None 
         _write(directory / "relaxed.extxyz", _relaxed_text(result))
     else:
         (directory / "relaxed.extxyz").unlink(missing_ok=True)  # of an earlier report
-    _write(directory / "report.html", html_page(result, cards))
+    forms = forms_shown(result)
+    _write_cifs(directory / "cif", cif_files(forms))
+    _copy_viewer(directory / "viewer")
+    _write(directory / "report.html", html_page(result, cards, forms))
     _write(directory / "report.json", _report_text(result))
 
 
 def _write(path: Path, text: str) -> None:
     """Write text as UTF-8; what is no character, as in some file names, is spelt out."""
     write_atomically(path, text.encode(errors="backslashreplace"))
+
+
+def _write_cifs(folder: Path, texts: Mapping[str, str]) -> None:
+    """Write the CIF files; those of an earlier page go, and those that are as they were stay."""
+    folder.mkdir(exist_ok=True)
+    names = {Path(path).name: text for path, text in texts.items()}
+    for path in folder.glob("*.cif"):
+        if path.name not in names:
+            path.unlink(missing_ok=True)
+    for name, text in names.items():
+        path = folder / name
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            _write(path, text)
+
+
+def _copy_viewer(folder: Path) -> None:
+    """Copy the viewer, unless it is there."""
+    folder.mkdir(exist_ok=True)
+    for path in sorted((Path(__file__).parent / "viewer").iterdir()):
+        content = path.read_bytes()
+        copy = folder / path.name
+        if not copy.exists() or copy.read_bytes() != content:
+            write_atomically(copy, content)
 
 
 def _report_text(result: EvaluationResult) -> str:

@@ -1,21 +1,33 @@
-"""The report as one HTML page that opens offline: tables, figures, crystals, settings.
+"""The report as one HTML page that opens offline: summary, figures, crystals, tables, settings.
 
-`page.html.jinja` is the page; here is what it shows. Pictures are inlined and there is no script,
-so that the page can be mailed and kept. All text from the input is escaped, and the page forbids
-the browser to load anything.
+`page.html.jinja` is the page, with `page.css` and `page.js`; here is what it shows. Pictures are
+inlined, so that the page can be mailed and kept alone. Crystals turn, and their CIF files are
+found, where the folders `viewer` and `cif` are beside it. All text from the input is escaped; the
+page forbids the browser to run anything but its own script and to load anything but the viewer.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import json
-import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from miad_jax.evaluation.report.crystals import (
+    NUM_RANKED,
+    NUM_UNJUDGED,
+    NUM_WORST,
+    Forms,
+    forms_shown,
+    ranked,
+    scenes,
+    unjudged,
+    worst,
+)
 from miad_jax.evaluation.report.pictures import (
     Picture,
     Row,
@@ -24,8 +36,6 @@ from miad_jax.evaluation.report.pictures import (
     elements_picture,
     energies_of,
     energies_picture,
-    is_denied,
-    is_valid,
     spacegroups_picture,
     subject,
 )
@@ -33,50 +43,88 @@ from miad_jax.evaluation.results import EvaluationResult
 from miad_jax.evaluation.stability.hull_report import hull_sentences
 from miad_jax.evaluation.tables import shown
 
-NUM_BEST, NUM_WORST, NUM_REASONS = 12, 6, 15
+FOLDER = Path(__file__).parent
+NUM_BEST, NUM_REASONS = 12, 15
+
+FACTS = ("samples", "reference", "potential")
+"""Settings that are shown above everything else, if they are known."""
+
+IN_SHORT = {
+    "Validity": ("valid", "plausible structure"),
+    "Uniqueness and novelty": ("unique and novel",),
+    "Stability": ("stable", "metastable", "S.U.N.", "M.S.U.N."),
+}
+"""Lines of the tables, by title, that make the summary."""
 
 Cards = dict[str, dict[str, Any]]
 """Drawn pictures by what they show: a page that is made again draws only what has changed."""
 
 
-def html_page(result: EvaluationResult, cards: Cards | None = None) -> str:
+def html_page(
+    result: EvaluationResult, cards: Cards | None = None, forms: Forms | None = None
+) -> str:
     """The whole page; whatever is missing is said in its place.
 
     Args:
         result: What was found.
         cards: Pictures of an earlier page of the same samples; new ones are added.
+        forms: What `forms_shown` returns for the result, if it is known already.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     cards = {} if cards is None else cards
+    forms = forms_shown(result) if forms is None else forms
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader(FOLDER),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
         undefined=StrictUndefined,
     )
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     rows = result.rows
     tables = {
         title: [{"name": x.name, "definition": x.definition, "shown": shown(x)} for x in table]
         for title, table in result.tables.items()
     }
+    script = (FOLDER / "page.js").read_text(encoding="utf-8")
+    best, rest = ranked(rows), unjudged(rows)
     return environment.get_template("page.html.jinja").render(
+        style=(FOLDER / "page.css").read_text(encoding="utf-8"),
+        script=script,
+        script_hash=_csp_hash(script),
         num_samples=len(rows),
+        facts=list(_flatten({x: result.settings[x] for x in FACTS if result.settings.get(x)})),
         headline=_headline(rows),
         hull=hull_sentences(rows, result.settings.get("hull")),
         done=result.done,
         to_come=result.to_come,
+        in_short=[
+            entry
+            for title, names in IN_SHORT.items()
+            for entry in tables.get(title, [])
+            if entry["name"] in names
+        ],
         tables=tables,
         subject=subject(rows)[2],
         has_energies=bool(energies_of(rows)),
         figures=_figures(result, cards),
-        best=_cells(result, _best(result), cards),
-        worst=_cells(result, _worst(result), cards),
+        num_ranked=len(best),
+        best=_cells(result, best[:NUM_BEST], cards, forms),
+        ranking=[_ranked_row(rows[i], i, forms) for i in best[:NUM_RANKED]],
+        num_unjudged=len(rest),
+        unjudged=_cells(result, rest[:NUM_UNJUDGED], cards, forms),
+        worst=_cells(result, worst(rows)[:NUM_WORST], cards, forms),
         reasons=_reasons(rows),
         settings=list(_flatten(result.settings)),
+        scenes=scenes(rows, forms),
     )
+
+
+def _csp_hash(script: str) -> str:
+    """How a content security policy names the one inline script that may run."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}"
 
 
 def _headline(rows: Sequence[Row]) -> dict[str, int]:
@@ -124,35 +172,32 @@ def _figures(result: EvaluationResult, cards: Cards) -> list[dict[str, Any]]:
     return found
 
 
-def _cells(result: EvaluationResult, indices: Sequence[int], cards: Cards) -> list[dict[str, Any]]:
-    """Pictures of crystals."""
+def _cells(
+    result: EvaluationResult, indices: Sequence[int], cards: Cards, forms: Forms
+) -> list[dict[str, Any]]:
+    """Pictures of crystals, with their files."""
     found = []
     for i in indices:
         row, structure = result.rows[i], result.structures[i]
         if structure:
             key = ["cell", i, row["sun"], row["msun"], energies_of([row])]
-            found.append(_card(cards, key, lambda: cell_picture(row, structure)))  # noqa: B023
+            card = _card(cards, key, lambda: cell_picture(row, structure))  # noqa: B023
+            found.append(card | {"index": i, "files": forms[i]})
     return found
 
 
-def _best(result: EvaluationResult) -> list[int]:
-    """S.U.N. crystals by energy above the hull, then others that nothing speaks against."""
-    rows = result.rows
-
-    def good(row: Row) -> bool:
-        return is_valid(row) and not (is_denied(row["unique"]) or is_denied(row["novel"]))
-
-    def rank(i: int) -> tuple[bool, float]:
-        return not rows[i]["sun"], min(energies_of([rows[i]]), default=math.inf)
-
-    return sorted((i for i, row in enumerate(rows) if row["sun"] or good(row)), key=rank)[:NUM_BEST]
-
-
-def _worst(result: EvaluationResult) -> list[int]:
-    """Invalid structures, those with the closest atoms first; what is no crystal is left out."""
-    rows = result.rows
-    invalid = [i for i, row in enumerate(rows) if not (row["valid_structure"] or row["reason"])]
-    return sorted(invalid, key=lambda i: rows[i]["min_distance_angstrom"] or 0)[:NUM_WORST]
+def _ranked_row(row: Row, index: int, forms: Forms) -> dict[str, Any]:
+    """A line of the table of the best crystals."""
+    verdicts = [text for name, text in (("sun", "S.U.N."), ("msun", "M.S.U.N.")) if row[name]]
+    return {
+        "index": index,
+        "id": str(row["id"]),
+        "formula": row["reduced_formula"],
+        "spacegroup": row["spacegroup_0.1"] or "none found",
+        "energy": f"{energies_of([row])[0]:+.3f}".replace("-", "−"),
+        "verdict": verdicts[0] if verdicts else "",
+        "files": forms[index],
+    }
 
 
 def _reasons(rows: Sequence[Row]) -> list[list[str]]:

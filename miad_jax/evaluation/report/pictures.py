@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from miad_jax.crystal import Crystal
-from miad_jax.data.standard import structure_arrays
 from miad_jax.data.symmetry import PYMATGEN_ANGLE_TOLERANCE_DEGREES as ANGLE
+from miad_jax.data.written import structure_as_written
 from miad_jax.evaluation.describe import SYMPREC_ANGSTROM
 from miad_jax.plots.periodic_table import plot_periodic_table
 from miad_jax.plots.summary import SAMPLE_COLOUR, plot_atoms_per_cell
@@ -147,7 +146,8 @@ def elements_picture(name: str, rows: Sequence[Row]) -> Picture:
 
 def cell_picture(row: Row, structure: Structure) -> Picture:
     """A picture of one crystal as generated, and what is known of it."""
-    facts = [text for name, text in (("sun", "S.U.N."), ("msun", "M.S.U.N.")) if row[name]][:1]
+    facts = [f"sample {row['id']}"]
+    facts += [text for name, text in (("sun", "S.U.N."), ("msun", "M.S.U.N.")) if row[name]][:1]
     facts += [
         f"{energy:+.3f} eV/atom above the hull".replace("-", "−") for energy in energies_of([row])
     ]
@@ -158,14 +158,13 @@ def cell_picture(row: Row, structure: Structure) -> Picture:
     figure, axes = _canvas(2.6, 2.9)
     axes.set_position((0.02, 0.12, 0.96, 0.68))
     try:
-        arrays: list[Any] = [*structure_arrays(structure), np.ones(len(structure), bool)]
-        draw_cell(axes, Crystal(*arrays), row)
+        draw_cell(axes, structure_as_written(structure), row)
     except ValueError as error:
         axes.axis("off")
         facts.append(f"not drawn: {error}")
     symmetry = row["spacegroup_0.1"] or "no space group"
     alt = f"Unit cell of {row['reduced_formula']}, {symmetry}, {row['num_atoms']} atoms."
-    return Picture(str(row["id"]), facts, alt, figure)
+    return Picture(row["reduced_formula"], facts, alt, figure)
 
 
 def plot_spacegroups(axes: Axes, rows: Sequence[Row]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
 
@@ -156,3 +157,38 @@ def test_a_damaged_file_of_matches_is_named(tmp_path):
         (tmp_path / "matches.json").write_text(content)
         with pytest.raises(ValueError, match=r"matches\.json cannot be read.*delete it"):
             match([NACL], kept=tmp_path / "matches.json")
+
+
+L1_0 = Structure(Lattice.tetragonal(2.8, 3.7), ["Cu", "Au"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+
+
+def test_orderings_of_one_alloy_are_the_same_where_that_is_asked():
+    """CuAu in layers along [001], as it is known, and along [111] of the same fcc lattice."""
+    layers = np.array([[0.5, 0.5, 1], [0.5, 1, 0.5], [1, 0.5, 0.5]])
+    l1_1 = Structure(3.85 * layers, ["Cu", "Au"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    assert match([L1_0, l1_1]).duplicate_of == [None, None]
+    assert match([L1_0, l1_1], as_disordered=True).duplicate_of == [None, 0]
+    other = Structure(L1_0.lattice, ["Cu"] * 2, L1_0.frac_coords)
+    assert match([L1_0, other], as_disordered=True).duplicate_of == [None, None]  # another formula
+    assert match([NACL, rocksalt("Na", "Cl", 5.7)], as_disordered=True).duplicate_of == [None, 0]
+
+
+def test_elements_that_substitute_each_other_are_taken_for_one():
+    def kinds(*symbols):
+        crystal = Structure(Lattice.cubic(9), symbols, [[i / 9, 0, 0] for i in range(len(symbols))])
+        return [x.symbol for x in comparison.disordered(crystal).species]
+
+    assert kinds("Na", "Cl") == ["Na", "Cl"]  # radii 1.8 and 1.0 Å
+    assert kinds("Ni", "Fe", "O") == ["Fe", "Fe", "O"]
+    assert kinds("K", "He", "Xe") == ["K", "He", "Xe"]  # of which no radius or no X is known
+    # The radii of Li (1.45 Å) and Sr (2.0 Å) differ by 32 %; Y (1.8 Å) is near to both.
+    assert kinds("Li", "Sr") == ["Li", "Sr"]
+    assert kinds("Li", "Sr", "Y") == ["Li", "Li", "Li"]
+
+
+def test_both_kinds_of_match_are_kept_in_one_file(tmp_path):
+    file = tmp_path / "matches.json"
+    pair = [L1_0, moved(L1_0)]
+    for as_disordered in (False, True):
+        match(pair, as_disordered=as_disordered, kept=file)
+    assert len(json.loads(file.read_text())["matches"]) == 4

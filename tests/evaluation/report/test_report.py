@@ -1,5 +1,8 @@
+import base64
 import csv
+import hashlib
 import json
+import re
 import warnings
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -12,6 +15,14 @@ from pymatgen.core import Lattice, Structure
 
 from miad_jax.data.structures import from_structures
 from miad_jax.evaluation.describe import COLUMNS, describe
+from miad_jax.evaluation.report.crystals import (
+    NUM_RANKED,
+    cif_files,
+    forms_shown,
+    ranked,
+    scenes,
+    unjudged,
+)
 from miad_jax.evaluation.report.files import FORMAT, write_report
 from miad_jax.evaluation.report.page import NUM_BEST, html_page
 from miad_jax.evaluation.report.pictures import plot_energies, plot_spacegroups
@@ -22,6 +33,7 @@ from miad_jax.evaluation.validity.structure import NOT_FINITE
 
 HOSTILE = '<script>alert("&")</script>\n\\o/ \udcff'
 NAMES = ("report.json", "crystals.csv", "relaxed.extxyz", "report.html")
+VIEWER = ("3Dmol-min.js", "3Dmol-min.js.LICENSE.txt")
 
 
 def prototypes():
@@ -128,7 +140,7 @@ def directory(result, tmp_path_factory):
 
 
 class Page(HTMLParser):
-    """Elements with their attributes, and all text; complains where tags do not match."""
+    """Elements with their attributes, and all that is read; complains where tags do not match."""
 
     def __init__(self, text):
         super().__init__()
@@ -146,7 +158,8 @@ class Page(HTMLParser):
         assert self.open.pop() == tag, f"</{tag}> in line {self.getpos()[0]}"
 
     def handle_data(self, data):
-        self.words.append(data)
+        if not {"script", "style"} & {*self.open}:
+            self.words.append(data)
 
     @property
     def text(self):
@@ -157,7 +170,8 @@ class Page(HTMLParser):
 
 
 def test_files(directory):
-    assert sorted(x.name for x in directory.iterdir()) == sorted(NAMES)
+    assert sorted(x.name for x in directory.iterdir()) == sorted((*NAMES, "cif", "viewer"))
+    assert sorted(x.name for x in (directory / "viewer").iterdir()) == sorted(VIEWER)
 
 
 def test_json_holds_every_number(directory, result):
@@ -299,29 +313,107 @@ def test_page(directory, result):
     assert num_sun > 1
     assert f"The figures show the {num_sun} S.U.N. crystals" in page.text
     images = page.of("img")
-    good = [
-        row["sun"] or (row["valid_composition"] and row["unique"] and row["novel"])
-        for row in result.rows
-    ]
-    assert len(images) == 4 + min(sum(good), NUM_BEST) + 1
+    assert len(images) == 4 + min(len(ranked(result.rows)), NUM_BEST) + 1
     assert all(image["src"].startswith("data:image/png;base64,iVBOR") for image in images)
     assert all(image["alt"].strip() for image in images)
     assert NOT_FINITE in page.text
-    assert "29 crystals · 28 valid structures · 28 plausible structures" in page.text
+    assert "29 crystals 28 valid structures 28 plausible structures" in page.text
     assert "not plausible atoms too close 1" in page.text
     assert "With pymatgen's 5°, which papers print, P1 are" in page.text
 
 
-def test_page_loads_and_runs_nothing(directory):
+def test_the_page_runs_its_own_script_and_leads_to_its_own_files(directory):
     text = (directory / "report.html").read_text(encoding="utf-8")
     page = Page(text)
     assert "alert" in page.text
-    assert not page.of("script")
+    assert [x.get("type") for x in page.of("script")] == ["application/json", None]
+    assert "<script>alert" not in text
     assert not page.of("link")
-    assert "<script" not in text
-    assert all(name != "href" for _, attributes in page.elements for name in attributes)
-    policies = [x for x in page.of("meta") if x.get("http-equiv") == "Content-Security-Policy"]
-    assert policies[0]["content"].startswith("default-src 'none'")
+    assert not [x for _, attributes in page.elements for x in attributes if x.startswith("on")]
+    (policy,) = (x["content"] for x in page.of("meta") if "Content-Security" in str(x))
+    assert policy.startswith("default-src 'none'; img-src data:; style-src 'unsafe-inline'; ")
+    script = text[text.rindex("<script>") + 8 : text.rindex("</script>")]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert policy.endswith(f"script-src 'sha256-{digest}' 'self' file:")
+    for address in (x["href"] for x in page.of("a")):
+        assert address.startswith("#crystal-") or (directory / address).is_file()
+
+
+def data_of(page):
+    start = '<script type="application/json" id="crystals">'
+    return json.loads(page.split(start)[1].split("</script>")[0])
+
+
+def test_every_crystal_that_is_shown_turns_and_has_its_files(directory, result):
+    text = (directory / "report.html").read_text(encoding="utf-8")
+    crystals = data_of(text)
+    assert crystals["3"]["id"] == HOSTILE
+    assert crystals["4"]["title"] == "AlNi · Pm-3m · 2 atoms"
+    assert {x["href"] for x in Page(text).of("a") if x["href"][0] == "#"} == {
+        f"#crystal-{i}" for i in crystals
+    }
+    files = cif_files(forms_shown(result))
+    assert {x.name for x in (directory / "cif").iterdir()} == {x[4:] for x in files}
+    for index in crystals:
+        original = result.structures[int(index)]
+        for form in forms_shown(result)[int(index)]:
+            read_back = Structure.from_file(directory / form.path)
+            assert read_back.composition == original.composition
+            assert read_back.volume == pytest.approx(original.volume, rel=1e-5)
+
+
+def test_what_turns_is_the_closed_cell(result):
+    crystal = scenes(result.rows, forms_shown(result))[4]
+    assert [name for name, _ in crystal["forms"]] == ["relaxed", "as generated"]
+    scene = dict(crystal["forms"])["as generated"]
+    assert np.linalg.norm(scene["cell"], axis=1) == pytest.approx([2.88] * 3, abs=1e-3)
+    assert sorted(x for x, *_ in scene["balls"]) == ["Al"] * 1 + ["Ni"] * 8
+    assert set(scene["elements"]) == {"Al", "Ni"}
+    assert all(re.fullmatch("#[0-9a-f]{6}", colour) for _, colour in scene["elements"].values())
+
+
+@pytest.fixture
+def blank_pictures(monkeypatch):
+    """Pictures that cost nothing."""
+    monkeypatch.setattr(Figure, "savefig", lambda figure, file, **settings: None)
+
+
+def test_files_of_an_earlier_page_go_and_equal_ones_stay(result, tmp_path, blank_pictures):
+    def times():
+        return {x: x.stat().st_mtime_ns for x in tmp_path.glob("[cv]i*/*")}
+
+    write_report(tmp_path, result)
+    before = times()
+    rows = [row | {"novel": row["novel"] and i != 4} for i, row in enumerate(result.rows)]
+    write_report(tmp_path, replace(result, rows=rows))
+    after = times()
+    assert {x.name for x in before.keys() - after.keys()} == {
+        "000004_AlNi.cif",
+        "000004_AlNi_relaxed.cif",
+    }
+    assert after.items() <= before.items()
+
+
+def test_the_stable_unique_and_novel_come_first_and_the_unjudged_apart():
+    base = {"valid_structure": True, "valid_composition": True, "unique": True, "novel": True}
+    base |= {"reason": "", "e_above_hull_ev_per_atom": 0.02, "msun": True}
+    rows = [
+        base,
+        base | {"e_above_hull_ev_per_atom": -0.1, "msun": False},  # of a single element
+        base | {"e_above_hull_ev_per_atom": 0.01},
+        base | {"e_above_hull_ev_per_atom": None, "msun": None},
+        base | {"novel": False, "e_above_hull_ev_per_atom": -0.2, "msun": False},
+        base | {"valid_structure": False},
+    ]
+    assert ranked(rows) == [2, 0, 1]
+    assert unjudged(rows) == [3]
+
+
+def test_a_large_report_shows_the_first_and_says_so(result, blank_pictures):
+    rows, structures = ([x[4]] * (NUM_RANKED + 5) for x in (result.rows, result.structures))
+    text = html_page(replace(result, rows=rows, structures=structures, relaxed=structures))
+    assert f"The first {NUM_RANKED} of {NUM_RANKED + 5} in a table" in Page(text).text
+    assert len(data_of(text)) == NUM_RANKED
 
 
 def test_the_best_come_first(result):
