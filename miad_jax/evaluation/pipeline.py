@@ -23,6 +23,7 @@ from miad_jax.evaluation.work import Work
 from miad_jax.parallel.executor import Executor
 from miad_jax.parallel.pool import Pool
 from miad_jax.parallel.progress import Progress, as_progress
+from miad_jax.storage.lock import one_writer
 
 
 def evaluate(
@@ -75,12 +76,14 @@ def evaluate(
         dft_inputs: Folder for VASP inputs of the metastable, unique and novel crystals.
         dft_energies: Energies by DFT of these inputs, or a CSV of them; needs `hull`.
         num_workers: Local worker processes; one for each usable core when None.
-        executor: Where work outside JAX runs instead of local worker processes.
+        executor: Where work outside JAX runs instead of local worker processes, such as
+            `miad_jax.parallel.dask.Dask("tcp://host:8786")`, a Dask cluster.
         progress: Where to show what is done; True for standard error.
 
     Raises:
         ValueError: If an argument is wrong, samples or reference cannot be read, or `out` holds
-            anything else than a report of the same samples that this call completes.
+            anything else than a report of the same samples that this call completes, or another
+            process writes to it.
         FileNotFoundError: If a file is missing.
     """
     plan = make_plan(
@@ -113,6 +116,7 @@ def evaluate(
             relaxations = Path(folder) / "relaxations"
         else:
             relaxations = Path(out) / "relaxations"
+            stack.enter_context(one_writer(Path(out)))
             report = ReportFolder(Path(out), samples, reference, settings, names)
             if plan.has_energies:
                 check_settings(relaxations, settings_of(plan.calculator, max_steps))

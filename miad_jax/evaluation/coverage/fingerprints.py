@@ -5,8 +5,8 @@ A structure is the mean over its sites of matminer's CrystalNN fingerprint with 
 al., arXiv:2110.06197).
 
 A site takes about 16 ms, so only one of those that symmetry makes equal is computed, workers
-share the structures, and fingerprints are kept in `fingerprints/` under the cache folder, in
-batches as they come.
+share the structures, how long it will take is said before it starts, and fingerprints are kept in
+`fingerprints/` under the cache folder, in batches as they come.
 """
 
 from __future__ import annotations
@@ -40,6 +40,10 @@ TIME_LIMIT_SECONDS = 60.0
 """For one structure."""
 MAX_ATOMS_PER_ANGSTROM3 = 5.0
 """Denser structures are not tried: they take minutes, and real crystals stay below 0.3."""
+
+MS_PER_SITE = 16.0
+"""What a site takes on one core, averaged over all sites of MP-20's test crystals, those that
+symmetry makes equal included."""
 
 _BATCH = 256
 _VERSION = 2
@@ -82,13 +86,17 @@ def structure_fingerprints(
     keys = ["" if x is None else _key(x) for x in arrays]
     wanted = {key: x for key, x in zip(keys, arrays, strict=True) if key and key not in kept.rows}
     names, lost = list(wanted), []
-    found = (executor or Pool()).map(
+    executor, progress = executor or Pool(), as_progress(progress)
+    if wanted:
+        num_sites = sum(len(numbers) for _, _, numbers in wanted.values())
+        progress.say(_forecast(len(wanted), num_sites, executor.num_workers))
+    found = executor.map(
         site_fingerprint.site_mean, list(wanted.values()), seconds=TIME_LIMIT_SECONDS
     )
     try:
         with (
             closing(found),
-            as_progress(progress).bar("fingerprints", len(names), unit="crystal") as bar,
+            progress.bar("fingerprints", len(names), unit="crystal") as bar,
         ):
             for index, row in found:
                 if isinstance(row, str):
@@ -108,6 +116,16 @@ def structure_fingerprints(
         )
     rows = [kept.rows.get(key, np.full(NUM_STRUCTURE_FEATURES, np.nan)) for key in keys]
     return np.array(rows).reshape(-1, NUM_STRUCTURE_FEATURES)
+
+
+def _forecast(num_structures: int, num_sites: int, num_workers: int) -> str:
+    """How long fingerprints will take, before they start."""
+    seconds = num_sites * MS_PER_SITE / 1000 / max(num_workers, 1)
+    time = f"{seconds:.0f} seconds" if seconds < 90 else f"{seconds / 60:.0f} minutes"
+    return (
+        f"fingerprints of {num_structures} crystals, once: some {time} for {num_sites} sites at "
+        f"{MS_PER_SITE:g} ms a site on {num_workers} cores"
+    )
 
 
 def composition_fingerprints(
