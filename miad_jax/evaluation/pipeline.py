@@ -72,7 +72,7 @@ def evaluate(
         max_steps: Steps of a relaxation at most.
         seconds_per_crystal: A relaxation that takes longer is failed.
         coverage: Whether to compute fingerprints and the coverage of the test split, which takes
-            16 ms a site.
+            17 ms a site.
         dft_inputs: Folder for VASP inputs of the metastable, unique and novel crystals.
         dft_energies: Energies by DFT of these inputs, or a CSV of them; needs `hull`.
         num_workers: Local worker processes; one for each usable core when None.

@@ -69,7 +69,7 @@ class Dask:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of versions, which are compared below
-                self._client = distributed.Client(
+                self._client: Any = distributed.Client(
                     scheduler, timeout=CONNECT_SECONDS, set_as_default=False
                 )
         except (OSError, ValueError, TypeError) as error:
