@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from typing import Any
 
-from miad_jax.parallel.executor import WorkerFailure, usable_cores
+from miad_jax.parallel.executor import usable_cores
 from miad_jax.parallel.process import WorkerProcess, script_of
 
 
@@ -67,9 +67,8 @@ def _map(
             while not closing.is_set():
                 index = todo.get_nowait()
                 try:
-                    result = worker.run(pickle.dumps(requests[index]), seconds)
-                    lost = isinstance(result, WorkerFailure)
-                    done.put((index, result if lost else pickle.loads(result)))
+                    said = worker.run(pickle.dumps(requests[index]), seconds)
+                    done.put((index, pickle.loads(said) if isinstance(said, bytes) else said))
                 except Exception as error:  # raised by the caller's loop, which waits for it
                     done.put((index, error))
         worker.close()

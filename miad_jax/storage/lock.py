@@ -31,7 +31,7 @@ def one_writer(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     lock = SoftFileLock(folder / LOCK)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=0.2, poll_interval=0.02)  # taking a mark over is a second attempt
     except Timeout as error:
         raise ValueError(
             f"{folder} is written to by {_holder(folder / LOCK)}: wait for its end or name another "
