@@ -21,6 +21,7 @@ import pickle
 import uuid
 import warnings
 from collections.abc import Callable, Collection, Generator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -141,8 +142,9 @@ class Dask:
             ) from error
         finally:
             if self._client.status == "running":
-                self._client.cancel([*index_of])
-                self._client.run(end, call.id, on_error="ignore")
+                with suppress(OSError):  # it may have been lost just now
+                    self._client.cancel([*index_of])
+                    self._client.run(end, call.id, on_error="ignore")
 
     def _result(self, call: Call, status: str, result: Any) -> Any:
         """What a finished future holds.
