@@ -13,8 +13,8 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = PYPROJECT["project"]
 # Distributions whose module has another name.
 NAMES = {"PIL": "pillow", "absl": "absl-py", "orbax": "orbax-checkpoint"}
-# Declared for their versions alone: chgnet runs on torch, optax on chex.
-UNSEEN = {"torch", "chex"}
+# Declared for their versions alone: chgnet runs on torch, optax on chex, distributed on dask.
+UNSEEN = {"torch", "chex", "dask"}
 
 
 def normal(name):

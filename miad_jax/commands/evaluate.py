@@ -7,25 +7,31 @@ its name: 0.2 and 4 (structure, composition) for perov… and carbon…, 0.4 and
 
 Cheap stages come first and relaxation comes last; the report is written again after every stage.
 The same command continues what was interrupted, and a larger --num_relaxed adds relaxations; a
-report is not replaced by one that says less. The exit code is 1 if a worker process was lost over
-a sample, so that an outcome is missing; the same command tries again.
+report is not replaced by one that says less, and one process at a time writes to it. With
+--scheduler a Dask cluster does the work (`miad_jax.parallel.dask`). The exit code is 1 if a worker
+process was lost over a sample, so that an outcome is missing; the same command tries again.
 """
 
 from __future__ import annotations
 
 import copy
+import signal
 import sys
 import textwrap
 import warnings
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 from absl import flags
 
 from miad_jax.commands import cli as command
 from miad_jax.evaluation.pipeline import evaluate
+from miad_jax.evaluation.plan import EXTRA
 from miad_jax.evaluation.results import EvaluationResult
 from miad_jax.evaluation.stability.hull_report import hull_sentences
 from miad_jax.evaluation.tables import MAX_LINE_LENGTH, tables_text
+from miad_jax.parallel.dask import Dask
+from miad_jax.parallel.executor import Executor
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string(
@@ -70,6 +76,12 @@ flags.DEFINE_string(
 )
 flags.DEFINE_integer("num_workers", None, "Worker processes; default: cores", flag_values=FLAGS)
 flags.DEFINE_string(
+    "scheduler",
+    None,
+    "Dask scheduler whose workers do the work, as tcp://host:8786; default: this machine works",
+    flag_values=FLAGS,
+)
+flags.DEFINE_string(
     "dft_inputs", None, "Folder for VASP inputs of the crystals worth it", flag_values=FLAGS
 )
 flags.DEFINE_string(
@@ -85,6 +97,23 @@ def main(argv: Sequence[str]) -> int:
     samples = command.parse(given, argv, str(__doc__), positional="SAMPLES")
     if given.reference is None:
         raise ValueError("no --reference: name a data set, or a folder with train.csv")
+    # An end that is asked for, as by SLURM, is an interrupt: the folder is left in order.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with _executor(given) as executor:
+        return _evaluate(given, samples, executor)
+
+
+def _executor(given: flags.FlagValues) -> AbstractContextManager[Executor | None]:
+    """The cluster that --scheduler names."""
+    if given.scheduler is None:
+        return nullcontext()
+    if given.num_workers is not None:
+        raise ValueError("--num_workers is of this machine: leave it out with --scheduler")
+    return Dask(given.scheduler, packages=("pymatgen", *EXTRA))
+
+
+def _evaluate(given: flags.FlagValues, samples: str, executor: Executor | None) -> int:
+    """Evaluate as the flags say, and print what was found."""
     result = evaluate(
         samples,
         given.reference,
@@ -101,6 +130,7 @@ def main(argv: Sequence[str]) -> int:
         dft_inputs=given.dft_inputs,
         dft_energies=given.dft_energies,
         num_workers=given.num_workers,
+        executor=executor,
         progress=True,
     )
     print(_counts(result))

@@ -25,6 +25,7 @@ from miad_jax.evaluation.work import Work
 from miad_jax.parallel.executor import Executor
 from miad_jax.parallel.pool import Pool
 from miad_jax.parallel.progress import Progress, as_progress
+from miad_jax.storage.lock import one_writer
 
 
 def evaluate(
@@ -79,19 +80,21 @@ def evaluate(
         max_steps: Steps of a relaxation at most.
         seconds_per_crystal: A relaxation that takes longer is failed.
         coverage: Whether to compute fingerprints and the coverage of the test split, which takes
-            16 ms a site.
+            17 ms a site.
         nearest: Whether to search the nearest reference crystal of each sample by average minimum
             distance; see `novelty.nearest`.
         lemat: Folder for the crystals as LeMat-GenBench reads them; see `report.lemat`.
         dft_inputs: Folder for VASP inputs of the metastable, unique and novel crystals.
         dft_energies: Energies by DFT of these inputs, or a CSV of them; needs `hull`.
         num_workers: Local worker processes; one for each usable core when None.
-        executor: Where work outside JAX runs instead of local worker processes.
+        executor: Where work outside JAX runs instead of local worker processes, such as
+            `miad_jax.parallel.dask.Dask("tcp://host:8786")`, a Dask cluster.
         progress: Where to show what is done; True for standard error.
 
     Raises:
         ValueError: If an argument is wrong, samples or reference cannot be read, or `out` holds
-            anything else than a report of the same samples that this call completes.
+            anything else than a report of the same samples that this call completes, or another
+            process writes to it.
         FileNotFoundError: If a file is missing.
     """
     plan = make_plan(
@@ -115,7 +118,9 @@ def evaluate(
         progress.say(f"num_relaxed is {num_relaxed}: all {num_samples} samples are relaxed")
         plan = replace(plan, num_relaxed=None)
     if not isinstance(reference, Reference):
-        reference = load_reference(reference, splits=plan.splits, progress=progress)
+        reference = load_reference(
+            reference, splits=plan.splits, executor=executor, progress=progress
+        )
     for split, content in reference.contents.items():
         progress.say(f"{split} split of {reference.name}: {content}")
     if plan.fits_elemental_energies:
@@ -130,6 +135,7 @@ def evaluate(
             relaxations = Path(folder) / "relaxations"
         else:
             relaxations = Path(out) / "relaxations"
+            stack.enter_context(one_writer(Path(out)))
             report = ReportFolder(Path(out), samples, reference, settings, names)
             if plan.has_energies:
                 check_settings(relaxations, settings_of(plan.calculator, max_steps))

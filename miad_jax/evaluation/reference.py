@@ -19,6 +19,7 @@ from miad_jax.data import (
     split_fingerprint,
     to_structures,
 )
+from miad_jax.parallel.executor import Executor
 from miad_jax.parallel.progress import Progress
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ def load_reference(
     name_or_path: str | os.PathLike[str],
     *,
     splits: Collection[str] | None = None,
+    executor: Executor | None = None,
     progress: Progress | bool = False,
 ) -> Reference:
     """Load a data set; it needs a training split only.
@@ -96,6 +98,7 @@ def load_reference(
         name_or_path: As `load_dataset` takes it.
         splits: Those to be loaded, as far as they are there; None for all. The training split
             always is. The reference's fingerprint does not depend on it.
+        executor: Where crystals are read that the cache does not hold.
         progress: Where to show how many crystals are read.
 
     Raises:
@@ -103,7 +106,7 @@ def load_reference(
     """
     available = dict.fromkeys(("train", *available_splits(name_or_path)))
     loaded = {
-        split: load_dataset(name_or_path, split, progress=progress)
+        split: load_dataset(name_or_path, split, executor=executor, progress=progress)
         for split in available
         if split == "train" or splits is None or split in splits
     }

@@ -22,13 +22,12 @@ class WorkerFailure:
 
 
 class Executor(Protocol):
-    """Runs one function on many requests.
+    """Runs one function on many requests."""
 
-    Attributes:
-        num_workers: Requests that run at the same time.
-    """
-
-    num_workers: int
+    @property
+    def num_workers(self) -> int:
+        """Requests that run at the same time."""
+        ...
 
     def map(
         self,

@@ -1,1 +1,1 @@
-"""Files that appear whole or not at all, the cache folder, and what identifies a run."""
+"""Files that appear whole or not at all, one writer a folder, the cache folder, what a run is."""

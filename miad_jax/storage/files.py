@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
+
+_LEFT_AFTER_SECONDS = 3600.0
+"""A half-written file that did not change for so long is what a kill left; younger ones may be
+those of another process, perhaps on another machine."""
 
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """A file beside its place, moved there at the end: readers meet the whole file or none."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    """A file beside its place, moved there at the end: readers meet the whole file or none.
+
+    Several writers of one place, also on several machines, each write a file of their own.
+    """
+    partial = path.with_name(f".{path.name}.{secrets.randbits(64)}.partial")
     try:
         with partial.open("w+b") as file:
             yield file
@@ -37,6 +46,8 @@ def is_partial(path: Path) -> bool:
 
 
 def remove_partial_files(folder: Path) -> None:
-    """Remove from a folder what kills left of `atomic_file`."""
+    """Remove from a folder what kills left of `atomic_file`, an hour ago or earlier."""
     for path in filter(is_partial, list(folder.iterdir())):
-        path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # its writer has just ended
+            if time.time() - path.stat().st_mtime > _LEFT_AFTER_SECONDS:
+                path.unlink()

@@ -264,6 +264,7 @@ def test_a_kill_at_any_file_loses_at_most_one_batch(finished, tmp_path, monkeypa
     """Die at each file of a run in turn, then resume."""
     expected = contents(finished)
     fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr("miad_jax.storage.files._LEFT_AFTER_SECONDS", -1.0)  # an hour has passed
 
     def dies(path, kill_at):
         written = []

@@ -12,6 +12,11 @@ def work(request):
         os._exit(7)
     if request == "hang":
         time.sleep(60)
+    if isinstance(request, tuple) and request[0] == "wait":
+        time.sleep(request[1])
+    if request == "die with the parent":
+        os.kill(os.getppid(), 9)
+        time.sleep(60)
     if request == "noise":
         print("nothing printed may mix with results")
     if request == "raise":

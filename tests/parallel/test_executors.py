@@ -12,15 +12,29 @@ import executor_tasks
 import pytest
 from executor_tasks import work
 
+from miad_jax.parallel.dask import Dask
 from miad_jax.parallel.executor import Serial, WorkerFailure
 from miad_jax.parallel.pool import Pool
+from tests import clusters
 
 EXECUTORS = {"serial": Serial(), "one process": Pool(1), "two processes": Pool(2)}
 
 
-@pytest.fixture(params=EXECUTORS.values(), ids=EXECUTORS)
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """Two Dask workers on this machine, and their executor."""
+    pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
+    with (
+        clusters.running(tmp_path_factory.mktemp("dask"), num_workers=2) as running,
+        Dask(running.address) as executor,
+    ):
+        yield executor
+
+
+@pytest.fixture(params=[*EXECUTORS, "dask"])
 def executor(request):
-    return request.param
+    name = request.param
+    return request.getfixturevalue("cluster") if name == "dask" else EXECUTORS[name]
 
 
 def test_every_request_is_answered_once(executor):
@@ -37,7 +51,7 @@ def test_every_request_is_answered_once(executor):
     assert {i: result[0] for i, result in results.items()} == {
         i: x for i, x in enumerate(requests) if x != "raise"
     }
-    if isinstance(executor, Pool):
+    if not isinstance(executor, Serial):
         processes = {result[1] for result in results.values()}
         assert os.getpid() not in processes
         assert len(processes) <= executor.num_workers + 1  # one is new after the exception
@@ -49,10 +63,17 @@ def test_no_request_starts_nothing(executor, monkeypatch):
     assert list(executor.map(work, [])) == []
 
 
-def test_a_worker_that_dies_or_hangs_costs_its_request_alone():
+@pytest.fixture(params=["one process", "dask"])
+def workers(request):
+    """An executor whose workers may die."""
+    name = request.param
+    return request.getfixturevalue("cluster") if name == "dask" else EXECUTORS[name]
+
+
+def test_a_worker_that_dies_or_hangs_costs_its_request_alone(workers):
     started = time.monotonic()
     requests = [0, "die", "unpicklable", "hang", 4]
-    found = dict(Pool(1).map(work, requests, seconds=2))
+    found = dict(workers.map(work, requests, seconds=2))
     assert found[1] == WorkerFailure("its worker process ended early (exit code 7)")
     assert "exit code 1) with" in found[2].reason
     assert "pickle" in found[2].reason
@@ -61,9 +82,9 @@ def test_a_worker_that_dies_or_hangs_costs_its_request_alone():
     assert time.monotonic() - started < 40
 
 
-def test_a_request_that_cannot_be_sent_is_an_error():
+def test_a_request_that_cannot_be_sent_is_an_error(workers):
     with pytest.raises((AttributeError, TypeError, pickle.PicklingError), match=r"lambda|pickle"):
-        list(Pool(1).map(work, [1, lambda: 0]))
+        list(workers.map(work, [1, lambda: 0]))
 
 
 def test_leaving_early_ends_the_workers(monkeypatch):
@@ -83,15 +104,14 @@ def test_leaving_early_ends_the_workers(monkeypatch):
     assert all(process.poll() is not None for process in processes)
 
 
-def test_functions_that_workers_cannot_find_are_refused(monkeypatch):
-    pool = Pool(1)
+def test_functions_that_workers_cannot_find_are_refused(workers, monkeypatch):
     for function in (lambda x: x, len, EXECUTORS["serial"].map):
         with pytest.raises(ValueError, match="defined at the top level of a module"):
-            pool.map(function, [1])
+            workers.map(function, [1])
     monkeypatch.setattr(work, "__module__", "__main__")
     monkeypatch.setitem(sys.modules, "__main__", executor_tasks)
     with pytest.raises(ValueError, match="move the function to a module of its own"):
-        pool.map(work, [1])
+        workers.map(work, [1])
 
 
 def test_a_script_needs_no_main_guard(tmp_path):

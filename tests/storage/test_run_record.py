@@ -1,6 +1,7 @@
 """Whether a folder holds the same run, and what is said when it does not."""
 
 import json
+import os
 
 import pytest
 
@@ -100,12 +101,18 @@ def test_a_record_that_cannot_be_read_is_refused_and_left_alone(tmp_path, conten
 
 
 def test_what_a_kill_left_does_not_count_and_is_removed(tmp_path):
+    left = [tmp_path / ".run.json.123.partial", tmp_path / ".other.124.partial"]
+    for half in left:
+        half.write_text("{")
+        os.utime(half, (0, 0))
+        RECORD.open(tmp_path, RUN)
+        assert names(tmp_path) == ["run.json"]
+
+
+def test_what_another_process_is_writing_stays(tmp_path):
     (tmp_path / ".run.json.123.partial").write_text("{")
     RECORD.open(tmp_path, RUN)
-    assert names(tmp_path) == ["run.json"]
-    (tmp_path / ".other.124.partial").write_text("")
-    RECORD.open(tmp_path, RUN)
-    assert names(tmp_path) == ["run.json"]
+    assert names(tmp_path) == [".run.json.123.partial", "run.json"]
 
 
 def test_differences_of_nested_settings():

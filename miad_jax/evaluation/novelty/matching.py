@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import Bool, Int, UInt8
 
 from miad_jax.crystal import Crystal
 from miad_jax.data import to_structures
@@ -35,6 +36,9 @@ PAIRS_PER_TASK = 5000
 
 SECONDS_PER_TASK = 900.0
 """A worker that takes longer is ended, and its samples are not compared."""
+
+NUM_ELEMENTS = 120
+"""Atomic numbers stay below it."""
 
 MIN_HEIGHT_ANGSTROM = 0.1
 """Thinner cells are not compared: the matcher would look at millions of their neighbours."""
@@ -186,12 +190,36 @@ def _pieces(group: _Group, matches: KeptMatches) -> list[list[int]]:
 def _by_formula(
     reference: Crystal, formulas: set[str]
 ) -> dict[str, tuple[list[int], list[Structure]]]:
-    """The reference crystals of the given reduced formulas."""
+    """The reference crystals of the given reduced formulas.
+
+    Formulas are made of those crystals alone that have the elements of one: they take a while.
+    """
+    from pymatgen.core import Composition
+
+    elements = _elements(np.asarray(reference.atom_types), np.asarray(reference.mask))
+    asked = {_bits([x.Z for x in Composition(formula).elements]) for formula in formulas}
+    candidates = np.array([i for i, x in enumerate(elements) if x.tobytes() in asked], int)
     wanted: dict[str, list[int]] = defaultdict(list)
-    for i, composition in enumerate(compositions(reference)):
+    for i, composition in zip(candidates, compositions(reference[candidates]), strict=True):
         if composition.reduced_formula in formulas:
-            wanted[composition.reduced_formula].append(i)
+            wanted[composition.reduced_formula].append(int(i))
     return {
         formula: (indices, to_structures(reference[np.array(indices)]))
         for formula, indices in wanted.items()
     }
+
+
+def _elements(
+    atom_types: Int[np.ndarray, "n atoms"], mask: Bool[np.ndarray, "n atoms"]
+) -> UInt8[np.ndarray, "n bytes"]:
+    """A bit for each element: whether a crystal has it."""
+    present = np.zeros((len(mask), NUM_ELEMENTS), bool)
+    rows, slots = np.nonzero(mask)
+    present[rows, atom_types[rows, slots]] = True
+    return np.packbits(present, axis=1)
+
+
+def _bits(atomic_numbers: Sequence[int]) -> bytes:
+    """The bits of these elements."""
+    numbers = np.array([atomic_numbers])
+    return _elements(numbers, np.ones(numbers.shape, bool)).tobytes()

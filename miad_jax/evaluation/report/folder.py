@@ -3,6 +3,7 @@
 run.json        the samples and the reference of the report
 matches.json    matches of samples, kept as they come
 relaxations/    relaxations, kept as they come
+writer.lock     the process that writes to the folder, while it does
 
 A report is written again after every stage. One that is there already is replaced as soon as this
 run knows at least as much, and never by a run that will know less.
@@ -21,9 +22,10 @@ from miad_jax.evaluation.report.files import FORMAT, write_report
 from miad_jax.evaluation.report.page import Cards
 from miad_jax.evaluation.results import EvaluationResult
 from miad_jax.evaluation.samples import SampleSet
+from miad_jax.storage.lock import LOCK
 from miad_jax.storage.run_record import RunRecord
 
-RECORD = RunRecord("run.json", FORMAT, "a report")
+RECORD = RunRecord("run.json", FORMAT, "a report", others=(LOCK,))
 NUM_RELAXED = "first samples relaxed"
 """The setting that says how many samples were to be relaxed: a number, or "all"."""
 

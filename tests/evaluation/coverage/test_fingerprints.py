@@ -17,6 +17,7 @@ from miad_jax.evaluation.coverage.fingerprints import (
 )
 from miad_jax.evaluation.coverage.site_fingerprint import NUM_STRUCTURE_FEATURES
 from miad_jax.parallel.executor import Serial, WorkerFailure
+from miad_jax.parallel.progress import Progress
 
 SALT = Structure.from_spacegroup(
     "Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]]
@@ -120,11 +121,29 @@ def test_failures_of_the_definition_are_kept_and_accidents_are_not(fake):
     assert fake() == [2]
 
 
+def test_how_long_it_takes_is_said_before_it_starts(fake):
+    said = []
+
+    class Saying(Progress):
+        def say(self, line):
+            said.append((line, fake()))
+
+    found = [atom(z).make_supercell(5, in_place=False) for z in (5, 6)]
+    structure_fingerprints(found, progress=Saying())
+    assert said == [
+        ("fingerprints of 2 crystals, once: some 4 seconds for 250 sites at 17 ms a site on 1 "
+         "cores", [])
+    ]  # fmt: skip
+    structure_fingerprints(found, progress=Saying())
+    assert len(said) == 1
+    assert "some 13 minutes for 92113 sites" in fingerprints._forecast(9046, 92113, 2)
+
+
 def test_another_version_is_computed_again(fake, monkeypatch):
     structure_fingerprints([atom(6)])
     monkeypatch.setattr(fingerprints, "_matminer_version", lambda: "1")
     structure_fingerprints([atom(6)])
-    monkeypatch.setattr(fingerprints, "_VERSION", -1)
+    monkeypatch.setattr(fingerprints, "_STRUCTURES", "another")
     structure_fingerprints([atom(6)])
     assert fake() == [6, 6, 6]
 
@@ -274,6 +293,17 @@ def test_magpie_is_scaled_and_not_imputed(recwarn):
     salt = found[0] * std + mean
     assert salt[names.index("MagpieData mean Number")] == pytest.approx((11 + 17) / 2)
     assert salt[names.index("MagpieData range Electronegativity")] == pytest.approx(3.16 - 0.93)
+
+
+def test_compositions_are_kept(tmp_path, monkeypatch):
+    pytest.importorskip("matminer")
+    from matminer.featurizers.composition import ElementProperty
+
+    compositions = [Composition("NaCl"), None, Composition("SrTiO3")]
+    first = composition_fingerprints(compositions, cache_dir=tmp_path)
+    monkeypatch.setattr(ElementProperty, "from_preset", None)
+    again = composition_fingerprints(compositions[::-1], cache_dir=tmp_path)
+    np.testing.assert_array_equal(again[::-1], first)
 
 
 def test_no_composition_has_no_fingerprint():

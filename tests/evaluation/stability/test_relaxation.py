@@ -286,7 +286,9 @@ relax(crystals, {str(folder)!r}, ids="abc", calculator="fakes:Troubled", executo
     wait_for(lambda: not is_alive(worker))
     kept = {p: p.read_bytes() for p in (folder / "crystals").iterdir()}
     assert len(kept) == 2
-    (folder / "crystals" / ".x.json.123.partial").write_text("half a file")
+    half = folder / "crystals" / ".x.json.123.partial"
+    half.write_text("half a file")
+    os.utime(half, (0, 0))
 
     (fakes / "released").touch()
     (fakes / "seen").unlink()
