@@ -8,8 +8,9 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int, PRNGKeyArray
 
+from miad_jax.condition import Condition
 from miad_jax.crystal import Crystal, real_atom_mask
 from miad_jax.diffusion.keys import ATTEMPTS, sample_keys, streams
 from miad_jax.model import TrainedModel
@@ -71,14 +72,7 @@ def draw(
     missed: list[list[str]] = [[] for _ in indices]
     for attempt in range(attempts):
         keys = own[todo] if attempt == 0 else streams(own[todo], ATTEMPTS + attempt)
-        num_atoms, condition = request.condition(
-            keys,
-            index[todo],
-            sampler.size,
-            infused=model.config.infusion.enabled,
-            takes_times=takes_times(model.denoise),
-            histogram=model.histogram,
-        )
+        num_atoms, condition = _condition(request, model, sampler.size, keys, index[todo])
         shown = bar if attempt == 0 else Bar()
         if trajectory_every is None:
             found: Any = sampler.draw(keys, num_atoms, condition, shown)
@@ -96,6 +90,29 @@ def draw(
             break
     trajectory = kept[2] if trajectory_every is not None else None
     return Drawn(kept[0], kept[1], missed, drawn, trajectory)
+
+
+def check(request: Request, model: TrainedModel, size: int) -> None:
+    """Refuse what a model of `size` slots cannot be asked.
+
+    Raises:
+        ValueError: If it has too few slots.
+    """
+    _condition(request, model, size, sample_keys(jax.random.key(0), np.arange(1)), np.arange(1))
+
+
+def _condition(
+    request: Request, model: TrainedModel, size: int, keys: PRNGKeyArray, index: np.ndarray
+) -> tuple[np.ndarray, Condition | None]:
+    """What the sampler takes for the samples of some keys."""
+    return request.condition(
+        keys,
+        index,
+        size,
+        infused=model.config.infusion.enabled,
+        takes_times=takes_times(model.denoise),
+        histogram=model.histogram,
+    )
 
 
 def _put(kept: Any, places: np.ndarray, found: Any) -> Any:

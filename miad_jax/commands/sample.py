@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 from miad_jax.build import control_from, solver_from
 from miad_jax.commands import asking
 from miad_jax.commands import cli as command
-from miad_jax.commands.drawing import Drawn, draw
+from miad_jax.commands.drawing import Drawn, check, draw
 from miad_jax.commands.trajectories import NUM_STATES, TrajectoryWriter
 from miad_jax.config import LAST_STEPS, load_config, upgraded, validate
 from miad_jax.data.sample_folder import SampleDirectory
@@ -186,6 +186,7 @@ def main(argv: Sequence[str]) -> int:
         print(f"warning: {warning}", file=sys.stderr)
     at_once = jax.local_device_count() * sampler.chunk_size
     batch_size = FLAGS.batch_size or -(-16 // at_once) * at_once
+    check(request, model, sampler.size)
     directory = SampleDirectory.open(FLAGS.out, _run(model, config, sampler), upgrade=_upgraded)
 
     every = None

@@ -175,7 +175,7 @@ def test_crystals_are_refined_as_asked_for_and_only_then(monkeypatch, tmp_path):
     """Rock salt with an atom 0.05 and 0.3 Å out of place stands for what a model draws."""
     salt = miad_jax.from_atoms(ase.build.bulk("NaCl", "rocksalt", a=5.64, cubic=True))
 
-    def draw(self, keys, num_atoms, bar):
+    def draw(self, keys, num_atoms, condition, bar):
         two = miad_jax.Crystal(*(np.concatenate([x, x]) for x in jax.tree.leaves(salt)))
         two.frac_coords[:, 2, 0] += np.float32([0.05, 0.3]) / np.float32(5.64)
         return two, None

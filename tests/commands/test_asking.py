@@ -1,0 +1,113 @@
+"""`sample` asked for certain crystals: what is written beside each, and what is refused."""
+
+import csv
+
+import ase.build
+import ase.io
+import numpy as np
+import pytest
+
+import miad_jax
+from miad_jax.sampling import Sampler
+from tests.in_process import ROOT, run_command
+
+
+def rows(folder):
+    with (folder / "samples.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.slow
+def test_what_is_asked_is_in_every_sample_and_said(tmp_path):
+    out = tmp_path / "asked"
+    arguments = ["--steps=3", f"--out={out}", "--elements=Li,O", "--num_atoms=3..4"]
+    done = run_command("sample", "--num=2", *arguments)
+    assert done.returncode == 0, done.stderr
+    assert "2 of 2 samples are as asked, of 2 that were drawn" in done.stdout
+    for row in rows(out):
+        assert row["asked"] == "elements Li,O, num_atoms 3..4"
+        assert (row["is_as_asked"], row["missed"], row["attempts"]) == ("True", "", "1")
+        assert row["num_atoms"] in ("3", "4")
+        assert set(row["chemical_system"].split("-")) <= {"Li", "O"}
+    other = run_command("sample", "--num=3", *arguments[:2], "--elements=Li,O")
+    assert other.returncode == 2
+    assert "asked" in other.stderr
+
+
+def test_a_sample_that_misses_is_drawn_again_alone(monkeypatch, tmp_path):
+    """Rock salt stands for what a model draws, but for the second attempt of the second sample."""
+    salt = miad_jax.from_atoms(ase.build.bulk("NaCl", "rocksalt", a=5.64))
+    calls = []
+
+    def draw(self, keys, num_atoms, condition, bar):
+        calls.append((len(keys), np.asarray(condition.required_types)[:, 19].all()))
+        types = np.repeat(salt.atom_types, len(keys), 0)
+        if len(calls) == 1:
+            types[0] = 19, 17  # the first is as asked at once
+        if len(calls) == 3:
+            types[0] = 19, 9
+        batch = [np.repeat(x, len(keys), 0) for x in (salt.lattice, salt.frac_coords)]
+        crystals = miad_jax.Crystal(*batch, types, np.ones((len(keys), 2), bool))
+        return crystals, np.full((len(keys), 1), 2)
+
+    monkeypatch.setattr(Sampler, "draw", draw)
+    done = run_command(
+        "sample", f"--out={tmp_path / 'out'}", "--num=3", "--contain=K", "--attempts=3"
+    )
+    assert done.returncode == 0, done.stderr
+    assert calls == [(3, True), (2, True), (2, True)]
+    assert "2 of 3 samples are as asked, of 7 that were drawn" in done.stdout
+    found = rows(tmp_path / "out")
+    assert [row["formula"] for row in found] == ["K1 Cl1", "K1 F1", "Na1 Cl1"]
+    assert [row["attempts"] for row in found] == ["1", "3", "3"]
+    assert found[2]["missed"] == "lacks K"
+
+
+@pytest.mark.slow
+def test_a_crystal_is_completed_where_it_is(tmp_path):
+    salt = ase.build.bulk("NaCl", "rocksalt", a=5.64)
+    ase.io.write(tmp_path / "salt.cif", salt)
+    done = run_command(
+        "sample", "--num=2", "--steps=3", f"--out={tmp_path / 'out'}",
+        f"--complete={tmp_path / 'salt.cif'}", "--keep_cell", "--add=2",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for path in sorted((tmp_path / "out" / "cif").iterdir()):
+        atoms = ase.io.read(path)
+        assert len(atoms) == 4
+        assert abs(atoms.get_volume() - salt.get_volume()) < 1e-3
+        sodium, chlorine = (
+            [a.position for a in atoms if a.symbol == symbol] for symbol in ("Na", "Cl")
+        )
+        distances = [
+            np.linalg.norm(b - a + shift)
+            for a in sodium
+            for b in chlorine
+            for shift in np.array(np.meshgrid(*[[-1, 0, 1]] * 3)).T.reshape(-1, 3) @ atoms.cell
+        ]
+        assert np.abs(np.array(distances) - 2.82).min() < 1e-4
+
+
+BAD = [
+    (["--elements=Li,Xx"], "elements holds 'Xx'"),
+    (["--contain=Li", "--elements=O"], "Li must occur and may not"),
+    (["--num_atoms=16"], "16 atoms are asked, and the model has 15 slots"),
+    (["--num_atoms=9..3"], "num_atoms is 9..3"),
+    (["--formula=Q"], "formula 'Q' has no atoms"),
+    (["--formula=none.csv"], "none.csv"),
+    (["--complete=none.cif"], "none.cif does not exist"),
+    (["--property=density=3"], "the model knows no property 'density'; it was told none"),
+    (["--property=density"], "--property is 'density'; allowed: as in density=4.5"),
+    (["--space_group=231"], "--space_group is 231; allowed: a number from 1 to 230"),
+    (["--space_group=225"], "the model knows no property 'spacegroup_number'"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "said"), BAD)
+def test_what_cannot_be_met_is_a_sentence_and_makes_no_folder(arguments, said):
+    there = {*ROOT.iterdir()}
+    done = run_command("sample", *arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert {*ROOT.iterdir()} == there
