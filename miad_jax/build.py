@@ -43,7 +43,7 @@ def _network(name: str, **settings: Any) -> Network:
 
 def diffusion_from(config: ConfigDict) -> Diffusion:
     """The process that a configuration describes."""
-    return make_diffusion(config.diffusion.num_steps, lattice=config.diffusion.lattice)
+    return make_diffusion(**config.diffusion.to_dict())
 
 
 def solver_from(config: ConfigDict) -> Solver:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict, config_dict
 
-from miad_jax.diffusion.make import LATTICES
+from miad_jax.diffusion.make import COORDS, LATTICES, TYPES
 from miad_jax.mirage import Placement
 from miad_jax.network import NETWORKS
 from miad_jax.sampling.control import CoordsScore
@@ -59,6 +59,8 @@ def default_config() -> ConfigDict:
     config.diffusion = ConfigDict()  # what is trained
     config.diffusion.num_steps = 1000
     config.diffusion.lattice = "ddpm"  # or "log": six numbers, see LogLattice
+    config.diffusion.coords = "wrapped_normal"  # or "flow": see TorusFlow
+    config.diffusion.types = "uniform"  # or "masked": see MaskedTypes
 
     config.sampling = ConfigDict()  # how samples are drawn of it; training does not read it
     config.sampling.solver = "ancestral"
@@ -249,12 +251,34 @@ def validate(config: ConfigDict, *, num_devices: int | None = None) -> ConfigDic
         problems.append("config.tasks are all 0; allowed: at least one above 0")
     check("optimizer.plateau_factor", "between 0 and 1", lambda value: 0 < value < 1)
     choose("diffusion.lattice", tuple(LATTICES))
+    choose("diffusion.coords", tuple(COORDS))
+    choose("diffusion.types", tuple(TYPES))
     choose("infusion.placement", get_args(Placement))
     choose("sampling.solver", tuple(SOLVERS))
     choose("sampling.last_step", get_args(LastStep))
     choose("sampling.corrector", get_args(Corrector))
     choose("sampling.coords_score", get_args(CoordsScore))
     choose("network.name", tuple(NETWORKS))
+    solver = config.sampling.solver
+    if config.diffusion.coords == "flow":
+        check(
+            "sampling.solver",
+            "ancestral, heun, as config.diffusion.coords is 'flow', which has no score to correct "
+            "coordinates by",
+            lambda value: value != "predictor_corrector",
+        )
+        check(
+            "sampling.churn",
+            "0, as config.diffusion.coords is 'flow', which does not go back up in time",
+            lambda value: value == 0 or solver != "ancestral",
+        )
+    if config.diffusion.types == "masked":
+        check(
+            "sampling.solver",
+            "ancestral, predictor_corrector, as config.diffusion.types is 'masked', of which a "
+            "second evaluation says nothing",
+            lambda value: value != "heun",
+        )
     infusion = config.infusion
     if not (infusion.enabled and infusion.mask_mirage and infusion.placement == "uniform"):
         check(

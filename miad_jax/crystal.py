@@ -22,6 +22,13 @@ MIRAGE = 0
 NUM_TYPES = 100
 """Atom types run from 0 (mirage) to 99 (einsteinium)."""
 
+UNDECIDED = NUM_TYPES
+"""Type of an atom that a masked diffusion has not decided yet: neither an element nor mirage.
+
+Only noised crystals hold it. As a one-hot vector of `NUM_TYPES` it is 0, which is how networks see
+it: no type's embedding, and so one of its own.
+"""
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
@@ -31,7 +38,7 @@ class Crystal:
     Attributes:
         lattice: Cell vectors as rows, in Å; `cart = frac_coords @ lattice`.
         frac_coords: Fractional coordinates in [0, 1).
-        atom_types: Atomic numbers; 0 is a mirage atom.
+        atom_types: Atomic numbers; 0 is a mirage atom, and in noised crystals 100 is `UNDECIDED`.
         mask: False on padding, which takes no part in anything.
 
     Example:
@@ -88,7 +95,7 @@ class Prediction:
     Attributes:
         lattice: ε̂, the noise in the lattice, or what else its process asks for: a matrix times the
             noised lattice.
-        coords: The negative score of the coordinates over √λ_t.
+        coords: The negative score of the coordinates over √λ_t, or what else that process asks.
         types: Logits of the clean atom types.
 
     Example:
@@ -103,7 +110,7 @@ class Prediction:
 
 
 def real_atom_mask(crystal: Crystal) -> Bool[Array, "*batch atoms"]:
-    """True on real atoms: neither mirage nor padding.
+    """True on real atoms: neither mirage nor padding, nor undecided.
 
     Example:
         >>> crystals, _ = miad_jax.load_dataset("prototypes", "val")
@@ -111,7 +118,8 @@ def real_atom_mask(crystal: Crystal) -> Bool[Array, "*batch atoms"]:
         >>> bool((miad_jax.real_atom_mask(infused).sum(-1) == crystals.num_atoms).all())
         True
     """
-    return crystal.mask & (crystal.atom_types != MIRAGE)
+    types = crystal.atom_types
+    return crystal.mask & (types != MIRAGE) & (types != UNDECIDED)
 
 
 def wrap(frac_coords: Float[Array, "*shape"]) -> Float[Array, "*shape"]:

@@ -18,11 +18,19 @@ from miad_jax.config import MOVED, default_config, load_config, upgraded, valida
 from miad_jax.diffusion import make_diffusion
 from miad_jax.diffusion.lattice import LatticeDDPM
 from miad_jax.diffusion.log_lattice import LogLattice
+from miad_jax.diffusion.masked import MaskedTypes
+from miad_jax.diffusion.torus_flow import TorusFlow
 from miad_jax.network import CSPNet, Transformer
 from miad_jax.sampling import Control, PredictorCorrector, make_solver
 from miad_jax.sampling.quality import QUALITIES, settings_of, why_too_few
 
 CONFIGS = Path(__file__).parents[1] / "configs"
+PUBLISHED_PROCESS = {
+    "num_steps": 1000,
+    "lattice": "ddpm",
+    "coords": "wrapped_normal",
+    "types": "uniform",
+}
 # N_m, batch, epochs, γ, schedule: what is published of each data set.
 PUBLISHED = {
     "mp20": (25, 256, 8000, 1e-5, "constant"),
@@ -99,7 +107,7 @@ def test_published_values(name):
     assert config.infusion.num_atoms == num_atoms
     assert config.batch_size == batch_size
     assert num_epochs is None or config.num_epochs == num_epochs
-    assert config.diffusion.to_dict() == {"num_steps": 1000, "lattice": "ddpm"}
+    assert config.diffusion.to_dict() == PUBLISHED_PROCESS
     assert config.sampling.corrector_gamma == gamma
     network = {"hidden_dim": 512, "num_layers": 6, "num_freqs": 128, "time_dim": 256}
     network |= {"num_heads": 8, "pair_dim": 48}  # the transformer's
@@ -155,6 +163,9 @@ def test_what_a_config_makes():
     assert isinstance(diffusion.lattice, LatticeDDPM)
     config.diffusion.lattice = "log"
     assert isinstance(diffusion_from(config).lattice, LogLattice)
+    config.diffusion.coords, config.diffusion.types = "flow", "masked"
+    assert isinstance(diffusion_from(config).coords, TorusFlow)
+    assert isinstance(diffusion_from(config).types, MaskedTypes)
     assert solver_from(config) == PredictorCorrector(5, 3e-5, "hold", first_time=11)
     assert solver_from(config).times(diffusion).tolist() == [11, 8, 6, 3, 0]
     assert control_from(config) == Control(0.9, "marginal", 2.0, (3.0, 30.0))
@@ -186,6 +197,46 @@ def test_every_quality_is_a_configuration(quality, num_steps):
     if quality == "published":
         np.testing.assert_array_equal(times, np.arange(num_steps)[::-1])
         assert control_from(config).cell_bounds_angstrom is None
+
+
+@pytest.mark.parametrize("quality", QUALITIES)
+def test_a_quality_that_a_flow_cannot_have_is_refused_with_what_can(quality):
+    config = changed(diffusion__coords="flow")
+    config.sampling.update(settings_of(quality, 1000))
+    with pytest.raises(ValueError, match=r"as config\.diffusion\.coords is 'flow'") as error:
+        validate(config, num_devices=1)
+    line = str(error.value)
+    if quality in ("best", "published"):
+        assert "config.sampling.solver is 'predictor_corrector'; allowed: ancestral, heun" in line
+        config.sampling.solver = "ancestral"
+    else:
+        assert "config.sampling.churn is 1.0; allowed: 0" in line
+        config.sampling.churn = 0.0
+    validate(config, num_devices=1)
+    solver_from(config).check(diffusion_from(config))
+
+
+def test_masked_types_have_every_quality_but_no_heun():
+    config = changed(diffusion__types="masked")
+    for quality in QUALITIES:
+        config.sampling.update(settings_of(quality, 1000))
+        validate(config, num_devices=1)
+        solver_from(config).check(diffusion_from(config))
+    config.sampling.solver = "heun"
+    with pytest.raises(ValueError, match=r"allowed: ancestral, predictor_corrector, as .*'masked'"):
+        validate(config, num_devices=1)
+
+
+def test_the_churn_of_another_solver_does_not_matter_to_a_flow():
+    config = changed(diffusion__coords="flow", sampling__solver="heun", sampling__churn=1.0)
+    validate(config, num_devices=1)
+
+
+def test_what_was_saved_before_there_were_processes_to_choose_has_the_published():
+    saved = default_config().to_dict()
+    del saved["diffusion"]["coords"], saved["diffusion"]["types"]
+    config = load_config(saved)
+    assert (config.diffusion.coords, config.diffusion.types) == ("wrapped_normal", "uniform")
 
 
 def test_an_unknown_quality_is_refused_with_the_nearest():
@@ -306,6 +357,8 @@ def test_unknown_nested_field_is_refused_with_the_nearest():
         ("optimizer.plateau_factor", 1.0, "between 0 and 1"),
         ("infusion.placement", "corner", "uniform, center (did you mean 'center'?)"),
         ("diffusion.lattice", "cubic", "ddpm, log"),
+        ("diffusion.coords", "flew", "wrapped_normal, flow (did you mean 'flow'?)"),
+        ("diffusion.types", "mask", "uniform, masked (did you mean 'masked'?)"),
         ("sampling.last_step", "dirty", "denoise, hold"),
         ("sampling.solver", "euler", "predictor_corrector, ancestral, heun"),
         ("sampling.guidance", -1.0, "0 or more"),
@@ -389,7 +442,7 @@ def saved_by_0_1(**fields):
 
 def test_a_config_of_0_1_comes_back_with_its_fields_where_they_are_now():
     config = load_config(saved_by_0_1())
-    assert config.diffusion.to_dict() == {"num_steps": 1000, "lattice": "ddpm"}
+    assert config.diffusion.to_dict() == PUBLISHED_PROCESS
     assert config.sampling.to_dict() == {
         "solver": "predictor_corrector",
         "steps": 250,

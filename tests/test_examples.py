@@ -15,6 +15,8 @@ import miad_jax
 from miad_jax.diffusion.coords import WrappedNormal
 from miad_jax.diffusion.lattice import LatticeDDPM
 from miad_jax.diffusion.log_lattice import LogLattice
+from miad_jax.diffusion.masked import MaskedTypes
+from miad_jax.diffusion.torus_flow import TorusFlow
 from miad_jax.diffusion.types import UniformD3PM
 
 PACKAGE = Path(miad_jax.__file__).parent
@@ -61,7 +63,10 @@ def test_a_public_name_has_an_example(name):
     assert (thing.__module__, name) in EXAMPLES
 
 
-@pytest.mark.parametrize("process", [LatticeDDPM, LogLattice, WrappedNormal, UniformD3PM])
+PROCESSES = [LatticeDDPM, LogLattice, WrappedNormal, TorusFlow, UniformD3PM, MaskedTypes]
+
+
+@pytest.mark.parametrize("process", PROCESSES)
 def test_a_formula_has_an_example(process):
     methods = {name for name in vars(process) if not name.startswith("_")} - DRAWS
     methods -= {name for name, value in vars(process).items() if not callable(value)} - {"make"}

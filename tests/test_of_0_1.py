@@ -57,7 +57,7 @@ def test_a_run_loads_with_its_fields_where_they_are_now(of_0_1):
         "coords_ahead": 0.0,
         "cell_bounds_angstrom": (),
     }
-    assert model.config.diffusion.to_dict() == {"num_steps": 1000, "lattice": "ddpm"}
+    assert model.config.diffusion.to_dict() == default_config().diffusion.to_dict()
     assert model.diffusion.num_steps == 1000
     assert model.config.network.name == "cspnet"
     assert (model.config.network.hidden_dim, model.config.num_epochs) == (8, 1)
@@ -215,5 +215,5 @@ def test_the_record_of_0_1_says_what_the_command_of_today_would(of_0_1):
     }
     for name in ("seed", "chunk_size", "checkpoint_step", "parameters", "data_fingerprint"):
         assert upgraded[name] == record[name]
-    assert upgraded["config"]["diffusion"] == {"num_steps": 1000, "lattice": "ddpm"}
+    assert upgraded["config"]["diffusion"] == default_config().diffusion.to_dict()
     assert _upgraded(json.loads(json.dumps(upgraded))) == upgraded, "that of today stays"

@@ -1,7 +1,8 @@
 """Trajectories as files: an extxyz for every sample, a record for every state of it.
 
 Mirage atoms are there as ASE's species `X`, of atomic number 0, so that viewers show them, and
-every record has the same number of atoms. Cells and coordinates stand as generated.
+every record has the same number of atoms; atoms of undecided type are `X` too. Cells and
+coordinates stand as generated.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from miad_jax.crystal import Crystal
+from miad_jax.crystal import MIRAGE, UNDECIDED, Crystal
 from miad_jax.data.formats import plain_formula
 from miad_jax.storage.files import remove_partial_files, write_atomically
 
@@ -71,8 +72,9 @@ def trajectory_text(
         frac_coords = np.asarray(state.frac_coords, np.float64)[mask]
         if not (np.isfinite(lattice).all() and np.isfinite(frac_coords).all()):
             continue
+        types = np.asarray(state.atom_types)[mask]
         atoms = Atoms(
-            numbers=np.asarray(state.atom_types)[mask],
+            numbers=np.where(types == UNDECIDED, MIRAGE, types),
             scaled_positions=frac_coords,
             cell=lattice,
             pbc=True,

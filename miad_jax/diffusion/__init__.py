@@ -1,8 +1,9 @@
 """Noising and denoising, as formulas: no network, no files, no hidden state.
 
-`lattice`, `log_lattice`, `coords` and `types` each hold a process of one field, whose functions are
-deterministic and take their noise as an argument; `joint` draws it from explicit keys and runs
-three as one process; `make` builds that by name; `losses` is what training minimises.
+`lattice`, `log_lattice`, `coords`, `torus_flow`, `types` and `masked` each hold a process of one
+field, whose functions are deterministic and take their noise as an argument; `joint` draws it from
+explicit keys and runs three as one process; `make` builds that by name; `losses` is what training
+minimises.
 """
 
 from miad_jax.diffusion.joint import (

@@ -177,6 +177,16 @@ class WrappedNormal:
         scale = jnp.square(self.sigma[t]) * jnp.sqrt(self.score_sq_mean[t])
         return -way / scale[..., None]
 
+    def progress(self, t: Int[Array, "*times"], s: Int[Array, "*times"]) -> Float[Array, "*times"]:
+        """1 − σ_s²/σ_t²: which share of the way to F̂_0 a step goes, but for its noise; t ≥ 0.
+
+        Example:
+            >>> t, s = jnp.array([2, 0]), jnp.array([1, -1])
+            >>> [round(float(x), 3) for x in WrappedNormal.make(3).progress(t, s)]
+            [0.99, 1.0]
+        """
+        return 1 - jnp.square(self.sigma[s] / self.sigma[t])
+
     def step(self, said: Coords, x_t: Coords, t: Times, s: Times, noise: Coords) -> Coords:
         """Ancestral step, with g = σ_t² − σ_s²: F_s = (F_t − g √λ_t p + √(σ_s² g/σ_t²) z) mod 1.
 

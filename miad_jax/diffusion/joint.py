@@ -18,10 +18,9 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from miad_jax.condition import Condition, Time, Times, each_part
 from miad_jax.crystal import Crystal, Prediction
-from miad_jax.diffusion.coords import WrappedNormal
 from miad_jax.diffusion.keys import for_each
-from miad_jax.diffusion.process import LatticeProcess
-from miad_jax.diffusion.types import TypesNoise, UniformD3PM
+from miad_jax.diffusion.process import CoordsProcess, LatticeProcess, TypesProcess
+from miad_jax.diffusion.types import TypesNoise
 from miad_jax.padding import keep_padding
 
 Denoise = Callable[..., Prediction]
@@ -35,8 +34,8 @@ class Diffusion:
 
     Attributes:
         lattice: Of the lattice; DDPM as published, or `LogLattice`.
-        coords: Of the fractional coordinates; a wrapped normal as published.
-        types: Of the atom types; D3PM as published.
+        coords: Of the fractional coordinates; a wrapped normal as published, or `TorusFlow`.
+        types: Of the atom types; D3PM as published, or `MaskedTypes`.
 
     Example:
         >>> diffusion = miad_jax.make_diffusion()
@@ -45,8 +44,8 @@ class Diffusion:
     """
 
     lattice: LatticeProcess
-    coords: WrappedNormal
-    types: UniformD3PM
+    coords: CoordsProcess
+    types: TypesProcess
 
     @property
     def num_steps(self) -> int:
@@ -61,7 +60,7 @@ class Noise:
 
     lattice: Float[Array, "*batch 3 3"]
     coords: Float[Array, "*batch atoms 3"]
-    types: TypesNoise
+    types: TypesNoise | Float[Array, "*batch atoms"]
 
 
 @jax.tree_util.register_dataclass

@@ -9,7 +9,9 @@ from miad_jax.diffusion.coords import WrappedNormal
 from miad_jax.diffusion.joint import Diffusion
 from miad_jax.diffusion.lattice import LatticeDDPM
 from miad_jax.diffusion.log_lattice import LogLattice
-from miad_jax.diffusion.process import LatticeProcess
+from miad_jax.diffusion.masked import MaskedTypes
+from miad_jax.diffusion.process import CoordsProcess, LatticeProcess, TypesProcess
+from miad_jax.diffusion.torus_flow import TorusFlow
 from miad_jax.diffusion.types import UniformD3PM
 
 LATTICES: dict[str, Callable[[int], LatticeProcess]] = {
@@ -18,18 +20,39 @@ LATTICES: dict[str, Callable[[int], LatticeProcess]] = {
 }
 """Processes of the lattice by the name that `config.diffusion.lattice` gives."""
 
+COORDS: dict[str, Callable[[int], CoordsProcess]] = {
+    "wrapped_normal": WrappedNormal.make,
+    "flow": TorusFlow.make,
+}
+"""Processes of the fractional coordinates, by the name in `config.diffusion.coords`."""
 
-def make_diffusion(num_steps: int = 1000, *, lattice: str = "ddpm", **moved: Any) -> Diffusion:
+TYPES: dict[str, Callable[[int], TypesProcess]] = {
+    "uniform": UniformD3PM.make,
+    "masked": MaskedTypes.make,
+}
+"""Processes of the atom types, by the name in `config.diffusion.types`."""
+
+
+def make_diffusion(
+    num_steps: int = 1000,
+    *,
+    lattice: str = "ddpm",
+    coords: str = "wrapped_normal",
+    types: str = "uniform",
+    **moved: Any,
+) -> Diffusion:
     """Build the tables of a process; the defaults are the published one.
 
     Args:
         num_steps: T.
         lattice: "ddpm", noise on the nine numbers of the lattice as published; or "log", noise on
             the six of its logarithm, whose cells stay cells at every noise level.
+        coords: "wrapped_normal", score matching as published; or "flow", flow matching on a torus.
+        types: "uniform", types that are redrawn, as published; or "masked", types that are hidden.
         **moved: Refused: what a sampler does is the solver's.
 
     Raises:
-        ValueError: If `num_steps` is not positive, no process of the lattice has that name, or an
+        ValueError: If `num_steps` is not positive, a field has no process of that name, or an
             argument is one of the sampler's.
 
     Example:
@@ -40,19 +63,23 @@ def make_diffusion(num_steps: int = 1000, *, lattice: str = "ddpm", **moved: Any
         place = _MOVED.get(name)
         raise ValueError(
             f"make_diffusion has no argument {name!r}"
-            + (f": give {place} to miad_jax.sample" if place else "; it takes num_steps, lattice")
+            + (f": give {place} to miad_jax.sample" if place else f"; it takes {_TAKES}")
         )
     if num_steps < 1:
         raise ValueError(f"num_steps is {num_steps}; allowed: a whole number from 1 on")
-    if lattice not in LATTICES:
-        raise ValueError(f"lattice is {lattice!r}; allowed: {', '.join(LATTICES)}")
+    for field, name, allowed in (
+        ("lattice", lattice, LATTICES),
+        ("coords", coords, COORDS),
+        ("types", types, TYPES),
+    ):
+        if name not in allowed:
+            raise ValueError(f"{field} is {name!r}; allowed: {', '.join(allowed)}")
     return Diffusion(
-        LATTICES[lattice](num_steps),
-        WrappedNormal.make(num_steps),
-        UniformD3PM.make(num_steps),
+        LATTICES[lattice](num_steps), COORDS[coords](num_steps), TYPES[types](num_steps)
     )
 
 
+_TAKES = "num_steps, lattice, coords, types"
 _MOVED = {
     "num_kept": "solver=PredictorCorrector(steps=...)",
     "corrector_gamma": "solver=PredictorCorrector(corrector_gamma=...)",

@@ -7,9 +7,9 @@ the full process: t = 0 … T−1, from the least noisy to the noisiest, and −
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 
 
 class Process(Protocol):
@@ -34,11 +34,6 @@ class Process(Protocol):
 
     def add_noise(self, x_0: Array, t: Int[Array, "*#times"], noise: Any) -> Array:
         """The field at time t, from given noise; at t = −1 it is x_0."""
-
-    def renoise(
-        self, x_s: Array, s: Int[Array, "*#times"], t: Int[Array, "*#times"], noise: Any
-    ) -> Array:
-        """The field at time t from that at any earlier time s, from noise as of `add_noise`."""
 
     def loss(
         self, said: Array, x_0: Array, x_t: Array, t: Int[Array, "*#times"], noise: Any
@@ -75,7 +70,17 @@ class Process(Protocol):
         """
 
 
-class LatticeProcess(Process, Protocol):
+@runtime_checkable
+class MarkovProcess(Process, Protocol):
+    """A process whose noise grows step by step, whatever the clean field is; a flow is none."""
+
+    def renoise(
+        self, x_s: Array, s: Int[Array, "*#times"], t: Int[Array, "*#times"], noise: Any
+    ) -> Array:
+        """The field at time t from that at any earlier time s, from noise as of `add_noise`."""
+
+
+class LatticeProcess(MarkovProcess, Protocol):
     """The diffusion of the lattice, whose `clean` is a value in Å."""
 
     @property
@@ -84,3 +89,37 @@ class LatticeProcess(Process, Protocol):
 
     def predicting(self, x_0: Array, x_t: Array, t: Int[Array, "*#times"]) -> Array:
         """The prediction of which `clean` makes x_0; t ≥ 0."""
+
+
+class CoordsProcess(Process, Protocol):
+    """The diffusion of the fractional coordinates, whose `clean` is a place in the cell."""
+
+    def predicting(self, x_0: Array, x_t: Array, t: Int[Array, "*#times"]) -> Array:
+        """The prediction of which `clean` makes x_0, by the shortest way; t ≥ 0."""
+
+    def progress(self, t: Int[Array, "*times"], s: Int[Array, "*times"]) -> Float[Array, "*times"]:
+        """Which share of the way to the denoised place a step from t to s goes; t ≥ 0."""
+
+
+@runtime_checkable
+class ScoreProcess(CoordsProcess, MarkovProcess, Protocol):
+    """Coordinates whose noise has a width and a score: what correctors work with."""
+
+    @property
+    def sigma(self) -> Float[Array, " time"]:
+        """σ_t, in fractions of the cell; 0 in the clean row."""
+
+    def score(self, said: Array, t: Int[Array, "*#times"]) -> Array:
+        """∇ log q of the noised coordinates, from the prediction."""
+
+
+class TypesProcess(MarkovProcess, Protocol):
+    """The diffusion of the atom types, whose `clean` is log-probabilities of each type."""
+
+    def draw_noise(self, key: Key[Array, " 2"], size: int) -> Any:
+        """Draw what `add_noise` takes for one crystal of `size` atom slots, from two keys."""
+
+    def cross_entropy(
+        self, said: Array, x_0: Array, x_t: Array, t: Int[Array, "*#times"]
+    ) -> Float[Array, "*parts"]:
+        """What the log-probability of the clean type costs each atom; t ≥ 0."""

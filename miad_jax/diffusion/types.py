@@ -215,10 +215,22 @@ class UniformD3PM:
             [8]
         """
         probs = self.posterior(x_t, jax.nn.softmax(said), t, s)
-        cumulative = jnp.cumsum(probs, axis=-1)
-        below = cumulative <= noise[..., None] * cumulative[..., -1:]
-        drawn = jnp.minimum(below.sum(-1), NUM_TYPES - 1)
+        drawn = at_quantile(probs, noise)
         return jnp.where(s == -1, jnp.argmax(probs, -1), drawn).astype(x_t.dtype)
+
+
+def at_quantile(
+    probs: Float[Array, "*batch atoms types"], quantile: Float[Array, "*batch atoms"]
+) -> Types:
+    """The type at a quantile of each atom's distribution: a draw of it where that is uniform.
+
+    Example:
+        >>> at_quantile(jnp.array([[0.5, 0.2, 0.3]] * 2), jnp.array([0.4, 0.6])).tolist()
+        [0, 1]
+    """
+    cumulative = jnp.cumsum(probs, axis=-1)
+    below = cumulative <= quantile[..., None] * cumulative[..., -1:]
+    return jnp.minimum(below.sum(-1), probs.shape[-1] - 1)
 
 
 def _one_hot(types: Int[Array, "*shape"]) -> Float[Array, "*shape types"]:

@@ -3,7 +3,8 @@
 Between two states everything moves evenly: atoms on the shortest way, the cell in the upright
 position in which `draw_cell` shows it, and each atom from one element to the next. An atom that
 becomes real grows out of the ring of its mirage atom and gains its colour; one that vanishes goes
-the way back. Noisy cells are drawn with their extents bounded.
+the way back. Atoms of undecided type are drawn as mirage atoms, and noisy cells with their extents
+bounded.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float, Int
 
-from miad_jax.crystal import Crystal, real_atom_mask
+from miad_jax.crystal import MIRAGE, UNDECIDED, Crystal, real_atom_mask
 from miad_jax.plots.unit_cell import (
     TEXT_COLOUR,
     ball_radii,
@@ -69,7 +70,8 @@ class MovingCell:
 
         real = np.asarray(real_atom_mask(states))
         lattices = _bounded(np.nan_to_num(np.asarray(states.lattice, np.float64)))
-        types = _through_mirage(np.asarray(states.atom_types), real)
+        types = np.asarray(states.atom_types)
+        types = _through_mirage(np.where(types == UNDECIDED, MIRAGE, types), real)
         frac_coords = np.nan_to_num(np.asarray(states.frac_coords, np.float64))
         frac_coords = _shortest_way(frac_coords - frac_coords[-1, _corner_atom(types, real)])
         return cls(

@@ -5,11 +5,11 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from miad_jax.diffusion.coords import WrappedNormal
+from miad_jax.diffusion.process import ScoreProcess
 
 
 def langevin_step(
-    process: WrappedNormal,
+    process: ScoreProcess,
     frac_coords_t: Float[Array, "*batch atoms 3"],
     said: Float[Array, "*batch atoms 3"],
     t: Int[Array, "*#batch #atoms"],
@@ -38,7 +38,7 @@ def langevin_step(
 
 
 def renewal_step(
-    process: WrappedNormal,
+    process: ScoreProcess,
     frac_coords_t: Float[Array, "*batch atoms 3"],
     said: Float[Array, "*batch atoms 3"],
     t: Int[Array, "*#batch #atoms"],

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from miad_jax.crystal import MIRAGE
-from miad_jax.diffusion.types import UniformD3PM
+from miad_jax.diffusion.process import TypesProcess
 
 NEVER = -1e9
 """The logit of what cannot be: its probability is 0 in float32."""
@@ -40,7 +40,7 @@ def allow(
 
 
 def require(
-    process: UniformD3PM,
+    process: TypesProcess,
     logits: Float[Array, "*batch atoms types"],
     required: Bool[Array, "*#batch types"],
     types_t: Int[Array, "*batch atoms"],

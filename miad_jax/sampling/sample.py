@@ -200,4 +200,6 @@ def reverse_step(
     t = jnp.broadcast_to(jnp.asarray(t, jnp.int32), crystal_t.batch_shape)
     s = t - 1 if s is None else jnp.broadcast_to(jnp.asarray(s, jnp.int32), crystal_t.batch_shape)
     controlled = (control or Control()).applied(diffusion, denoise, condition, is_last=s < 0)
-    return (solver or PredictorCorrector()).step(diffusion, controlled, key, crystal_t, t, s)
+    solver = solver or PredictorCorrector()
+    solver.check(diffusion)
+    return solver.step(diffusion, controlled, key, crystal_t, t, s)

@@ -168,6 +168,7 @@ class Sampler:
         is_partial = isinstance(denoise, jax.tree_util.Partial)
         denoise = denoise if is_partial else jax.tree_util.Partial(denoise)
         solver = solver or PredictorCorrector()
+        solver.check(diffusion)
         parts = diffusion, denoise, solver.anywhere(), control or Control()
         self._parts: tuple[Any, ...] = parts
         self._steps = steps_of(solver, diffusion)

@@ -2,7 +2,7 @@ import ase.io
 import numpy as np
 import pytest
 
-from miad_jax.crystal import Crystal
+from miad_jax.crystal import UNDECIDED, Crystal
 from miad_jax.data.trajectory_files import write_trajectories
 
 GOOD, FAILED = {"reason": "", "formula": "Na1 Cl1"}, {"reason": "no_real_atoms"}
@@ -46,3 +46,13 @@ def test_states_that_are_not_finite_are_left_out(crystals, tmp_path):
 def test_a_row_for_every_sample_is_asked_for(crystals, tmp_path):
     with pytest.raises(ValueError, match="2 samples, but 1 rows"):
         write_trajectories(tmp_path, 0, crystals, TIMES, STEPS, [GOOD])
+
+
+def test_an_undecided_atom_is_written_as_a_mirage_atom(crystals, tmp_path):
+    types = crystals.atom_types.copy()
+    types[:, :2, 1] = UNDECIDED
+    crystals = Crystal(crystals.lattice, crystals.frac_coords, types, crystals.mask)
+    write_trajectories(tmp_path, 0, crystals, TIMES, STEPS, [GOOD, GOOD])
+    frames = ase.io.read(tmp_path / "000000_NaCl.extxyz", index=":")
+    assert [str(atoms.symbols[1]) for atoms in frames[:2]] == ["X", "X"]
+    assert frames[2].numbers[1] == types[0, 2, 1] > 0

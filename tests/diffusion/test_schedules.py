@@ -178,5 +178,7 @@ def test_a_process_without_steps_is_refused(num_steps):
 def test_arguments_of_the_sampler_are_told_their_new_place(name, place):
     with pytest.raises(ValueError, match=f"no argument '{name}': give {place} to miad_jax.sample"):
         make_diffusion(**{name: 1})
-    with pytest.raises(ValueError, match="no argument 'steps'; it takes num_steps, lattice"):
+    with pytest.raises(
+        ValueError, match="no argument 'steps'; it takes num_steps, lattice, coords"
+    ):
         make_diffusion(steps=3)

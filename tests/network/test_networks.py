@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from miad_jax.condition import Condition, Times
-from miad_jax.crystal import NUM_TYPES, Prediction
+from miad_jax.crystal import MIRAGE, NUM_TYPES, UNDECIDED, Prediction
 from miad_jax.network import NETWORKS, chunk_size_of, network_class
 from miad_jax.network.base import UNKNOWN_CHUNK
 from miad_jax.padding import resize
@@ -108,6 +108,19 @@ def test_the_outputs_are_not_trivial(network, crystals):
     changed = replace(crystals, atom_types=crystals.atom_types.at[:, 0].set(50))
     for other in (stretched, moved, changed):
         assert np.abs(network(other).coords - prediction.coords)[0].max() > 1e-2
+
+
+def test_an_undecided_atom_is_of_no_type(network, crystals):
+    def seen(kind):
+        types = crystals.atom_types.at[0, 2].set(kind)
+        return network(replace(crystals, atom_types=types))
+
+    said = seen(UNDECIDED)
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(said))
+    for kind in (MIRAGE, NUM_TYPES - 1):
+        other = seen(kind)
+        assert np.abs(said.types - other.types)[0].max() > 1e-3
+        np.testing.assert_allclose(said.types[1:], other.types[1:], atol=1e-5)
 
 
 def test_the_time_matters_to_its_crystal_alone(network, crystals):

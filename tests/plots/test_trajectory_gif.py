@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 from PIL import Image
 
-from miad_jax.crystal import Crystal
+from miad_jax.crystal import UNDECIDED, Crystal
 from miad_jax.plots import trajectory_gif
 from miad_jax.plots.moving_cell import MIRAGE_RADIUS_ANGSTROM, WIDEST, MovingCell
 from miad_jax.plots.trajectory import (
@@ -52,6 +53,15 @@ def test_the_last_state_is_drawn_as_a_cell_is_with_rings_for_mirage_atoms(states
     )
     assert len(rings) == 1
     assert not drawn(states, 2, mirage=0)[1]
+
+
+def test_an_undecided_atom_is_drawn_as_a_mirage_atom(states):
+    mirage, undecided = states.atom_types.copy(), states.atom_types.copy()
+    mirage[:2], undecided[:2] = 0, UNDECIDED
+    one, two = (MovingCell.of(replace(states, atom_types=types)) for types in (mirage, undecided))
+    for name, value in vars(one).items():
+        np.testing.assert_array_equal(value, getattr(two, name), name)
+    assert (two.presence[:2] == 0).all()
 
 
 def test_atoms_fade_in_and_out_between_states(states):

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from miad_jax.crystal import NUM_TYPES, Prediction
+from miad_jax.crystal import NUM_TYPES, UNDECIDED, Prediction
 from miad_jax.diffusion.coords import negative_score
 
 LATTICE_MEAN = 4 * np.eye(3) + np.array([[0, 0.5, 0], [0, 0, -1.0], [0.3, 0, 0]])
@@ -25,9 +25,45 @@ def exact_types(full, crystal, time, likelihood=1.0):
         for column in (full.types.keep, full.types.one_minus_keep / NUM_TYPES)
     )
     evidence = keep * (crystal.atom_types[:, None] == pairs) + redrawn  # [batch, pair, slot]
+    return _of_the_other(evidence, likelihood)
+
+
+def exact_types_masked(crystal):
+    """The same of masked types: an atom that is decided tells the other's, and is told nothing."""
+    types = crystal.atom_types[:, None]
+    evidence = (types == jnp.asarray(PAIRS)) | (types == UNDECIDED)
+    return jnp.where(
+        (crystal.atom_types == UNDECIDED)[..., None], _of_the_other(evidence.astype("float32")), 7.0
+    )
+
+
+def _of_the_other(evidence, likelihood=1.0):
     weight = jnp.asarray(PAIR_PROBS)[:, None] * evidence[:, :, ::-1] * likelihood
-    probs_0 = jnp.einsum("bps,psk->bsk", weight, jax.nn.one_hot(pairs, NUM_TYPES))
+    probs_0 = jnp.einsum("bps,psk->bsk", weight, jax.nn.one_hot(jnp.asarray(PAIRS), NUM_TYPES))
     return jnp.log(probs_0)
+
+
+WAYS = (np.arange(128) + 0.5) / 128 - 0.5
+"""Ways on the torus, at which integrals over all of them are taken."""
+
+
+def mean_way(displacement, tau, xp=jnp):
+    """E[d | x_t] of a flow, where x_0 is normal of `COORDS_STD` and x_t so far off its mean.
+
+    Given d, x_t is a wrapped normal about the mean plus τ d, and d is uniform.
+    """
+    left = displacement[..., None] - tau[..., None] * xp.asarray(WAYS, displacement.dtype)
+    images = left[..., None] + xp.arange(-2, 3, dtype=left.dtype)
+    weight = xp.exp(-0.5 * xp.square(images / COORDS_STD)).sum(-1)
+    return (weight * xp.asarray(WAYS, weight.dtype)).sum(-1) / weight.sum(-1)
+
+
+def exact_flow(full, crystal, time):
+    """The best possible prediction of a flow of the coordinates."""
+    displacement = crystal.frac_coords - jnp.asarray(CENTERS, jnp.float32)
+    displacement = displacement - jnp.round(displacement)
+    tau = jnp.broadcast_to(full.coords.tau[time][:, None, None], displacement.shape)
+    return mean_way(displacement, tau) * 12**0.5
 
 
 def exact_denoise(full, crystal, time):

@@ -208,10 +208,10 @@ def test_each_crystal_has_its_own_times(step, crystals, name, settings):
 
 
 @each_solver
-def test_without_a_time_to_go_to_it_is_the_one_before(monkeypatch, crystals, name, settings):
+def test_without_a_time_to_go_to_it_is_the_one_before(monkeypatch, full, crystals, name, settings):
     gone, kind = [], SOLVERS[name]
     monkeypatch.setattr(kind, "step", lambda self, *args: gone.append(args) or crystals)
-    reverse_step(None, None, KEY, crystals, 7, solver=make_solver(name, **settings))
+    reverse_step(full, None, KEY, crystals, 7, solver=make_solver(name, **settings))
     _, _, _, _, t, s = gone[0]
     assert t.tolist() == [7] * 4
     assert s.tolist() == [6] * 4

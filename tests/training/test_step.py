@@ -292,3 +292,21 @@ def test_a_batch_without_a_real_atom_has_a_loss(objective, tiny_denoise, batch):
     assert float(terms.coords) == 0
     assert float(terms.counts["coords"]) == 0
     assert np.isfinite(float(total))
+
+
+# Processes that are not published.
+
+
+def test_a_step_on_a_flow_and_masked_types_learns(objective, state, batch):
+    """Losses and gradients are finite, and reach every parameter."""
+    diffusion = make_diffusion(50, coords="flow", types="masked")
+    weights = LossWeights(cross_entropy=1.0)
+    other = replace(objective, diffusion=diffusion, weights=weights)
+    moved, terms = step_on_one_device(other, state, batch)
+    assert all(np.isfinite(x) and x > 0 for x in terms.means().values())
+    # Untrained: the velocity has unit variance, and a type one of a hundred, half of them hidden.
+    assert 0.5 < terms.coords < 2
+    assert 1 < terms.cross_entropy < 5
+    gradient = jax.tree.map(jnp.subtract, state.params, moved.params)
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(gradient))
+    assert all(np.abs(x).max() > 0 for x in jax.tree.leaves(gradient))

@@ -12,10 +12,13 @@ import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
 
+from miad_jax.build import solver_from
 from miad_jax.config import default_config
+from miad_jax.crystal import NUM_TYPES
 from miad_jax.diffusion import LossTerms
 from miad_jax.model import load_model, load_pretrained, save_pretrained
 from miad_jax.parallel.progress import Bar
+from miad_jax.sampling import sample
 from miad_jax.training import (
     Checkpoints,
     Initial,
@@ -299,6 +302,22 @@ def test_rows_that_cannot_be_read_are_told_with_their_reasons(tmp_path, monkeypa
     (line,) = loaded.rejections
     assert "train split" in line
     assert "2 crystals, 1 rows rejected: " in line
+
+
+@pytest.mark.slow
+def test_a_flow_beside_masked_types_trains_loads_and_samples(tiny_config, data, tmp_path):
+    config = tiny_config(
+        **{"diffusion.coords": "flow", "diffusion.types": "masked", "diffusion.lattice": "log"},
+        **{"sampling.churn": 0.0, "sampling.steps": 8},
+    )
+    train(config, data, tmp_path)
+    diffusion, denoise, loaded = load_pretrained(tmp_path)
+    assert loaded.to_dict() == config.to_dict()
+    crystals = sample(
+        diffusion, denoise, jax.random.key(0), 3, 5, solver=solver_from(loaded), chunk_size=2
+    )
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(crystals))
+    assert np.asarray(crystals.atom_types).max() < NUM_TYPES
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from jaxtyping import Array, Int, PRNGKeyArray
 from miad_jax.crystal import Crystal, Prediction
 from miad_jax.diffusion.joint import Denoise, Diffusion, StepNoise, draw_noise, step
 from miad_jax.diffusion.keys import for_each
+from miad_jax.diffusion.process import MarkovProcess
 from miad_jax.diffusion.renoise import renoised
 from miad_jax.sampling.solvers.base import draw_step_noise
 from miad_jax.sampling.times import Visits
@@ -29,8 +30,8 @@ class Ancestral(Visits):
     Attributes:
         churn: How far up, as a share of the step's length; 0 is none. The last step has none.
         coords_ahead: How much faster than their schedule the coordinates go where noise is small:
-            their score counts 1 + coords_ahead (1 − t/T) times, up to the denoised place; 0 is
-            exact. Flows call it anti-annealing (arXiv:2406.04713).
+            their score, or the velocity of a flow, counts 1 + coords_ahead (1 − t/T) times, up to
+            the denoised place; 0 is exact. Flows call it anti-annealing (arXiv:2406.04713).
 
     Example:
         >>> miad_jax.make_solver("ancestral", steps=100, churn=0.5).churn
@@ -48,6 +49,15 @@ class Ancestral(Visits):
             value = getattr(self, name)
             if isinstance(value, int | float) and not value >= 0:
                 raise ValueError(f"{name} is {value}; allowed: 0 or more")
+
+    def check(self, diffusion: Diffusion) -> None:
+        """Refuse churn where coordinates flow; what is traced cannot be asked."""
+        is_set = isinstance(self.churn, int | float) and self.churn > 0
+        if is_set and not isinstance(diffusion.coords, MarkovProcess):
+            raise ValueError(
+                f"churn is {self.churn}; allowed: 0, as the coordinates are those of a "
+                f"{type(diffusion.coords).__name__}, which does not go back up in time"
+            )
 
     def step(
         self,
@@ -67,11 +77,12 @@ class Ancestral(Visits):
             return noise, up_key
 
         noise, up_keys = for_each(draw, key, crystal_t.batch_shape)
-        up = jnp.round(self.churn * (t - s)).astype(t.dtype)
-        higher = jnp.where(s < 0, t, jnp.minimum(t + up, diffusion.num_steps - 1))
-        crystal = renoised(
-            diffusion, crystal_t, t, higher, draw_noise(diffusion, up_keys, crystal_t)
-        )
+        crystal, higher = crystal_t, t
+        if isinstance(diffusion.coords, MarkovProcess):
+            up = jnp.round(self.churn * (t - s)).astype(t.dtype)
+            higher = jnp.where(s < 0, t, jnp.minimum(t + up, diffusion.num_steps - 1))
+            up_noise = draw_noise(diffusion, up_keys, crystal_t)
+            crystal = renoised(diffusion, crystal_t, t, higher, up_noise)
         said = denoise(crystal, higher)
         return step(diffusion, self._hurried(diffusion, said, higher, s), crystal, higher, s, noise)
 
@@ -82,8 +93,7 @@ class Ancestral(Visits):
         t: Int[Array, "*batch"],
         s: Int[Array, "*batch"],
     ) -> Prediction:
-        """The prediction with a score of the coordinates that takes them ahead of the schedule."""
-        sigma = diffusion.coords.sigma
-        way = 1 - jnp.square(sigma[s] / sigma[t])  # which a step goes of that to the denoised place
+        """The prediction that takes the coordinates ahead of the schedule."""
+        way = diffusion.coords.progress(t, s)
         factor = jnp.minimum(1 + self.coords_ahead * (1 - t / diffusion.num_steps), 1 / way)
         return replace(said, coords=factor[..., None, None] * said.coords)

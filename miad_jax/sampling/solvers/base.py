@@ -27,6 +27,13 @@ class Solver(Protocol):
             ValueError: If the process has no such times.
         """
 
+    def check(self, diffusion: Diffusion) -> None:
+        """Refuse a process that these settings cannot sample.
+
+        Raises:
+            ValueError: Naming the setting, and what to choose instead.
+        """
+
     def anywhere(self) -> Self:
         """The same solver without its times: one program for all of them."""
 

@@ -12,6 +12,7 @@ from jaxtyping import Array, Int, PRNGKeyArray
 from miad_jax.crystal import Crystal, Prediction
 from miad_jax.diffusion.joint import Denoise, Diffusion, StepNoise, step
 from miad_jax.diffusion.keys import for_each
+from miad_jax.diffusion.masked import MaskedTypes
 from miad_jax.sampling.solvers.base import draw_step_noise
 from miad_jax.sampling.times import Visits
 
@@ -32,6 +33,14 @@ class Heun(Visits):
     """
 
     evaluations: ClassVar[int] = 2
+
+    def check(self, diffusion: Diffusion) -> None:
+        """Refuse masked types: of those that the first step decides the second is told nothing."""
+        if isinstance(diffusion.types, MaskedTypes):
+            raise ValueError(
+                "heun cannot sample masked types, as a network says nothing of those that the "
+                "first step decides: choose the solver ancestral or predictor_corrector"
+            )
 
     def step(
         self,

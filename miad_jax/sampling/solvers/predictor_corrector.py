@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from miad_jax.crystal import Crystal, wrap
 from miad_jax.diffusion.joint import Denoise, Diffusion, StepNoise, step
 from miad_jax.diffusion.keys import for_each
+from miad_jax.diffusion.process import ScoreProcess
 from miad_jax.padding import keep_padding
 from miad_jax.sampling.corrector import langevin_step, renewal_step
 from miad_jax.sampling.solvers.base import draw_step_noise
@@ -56,6 +57,10 @@ class PredictorCorrector(Visits):
                 allowed = ", ".join(get_args(kinds))
                 raise ValueError(f"{name} is {getattr(self, name)!r}; allowed: {allowed}")
 
+    def check(self, diffusion: Diffusion) -> None:
+        """Refuse coordinates without a score."""
+        _with_score(diffusion)
+
     def step(
         self,
         diffusion: Diffusion,
@@ -94,7 +99,7 @@ class PredictorCorrector(Visits):
         corrected = replace(
             crystal_t,
             frac_coords=correct(
-                diffusion.coords,
+                _with_score(diffusion),
                 crystal_t.frac_coords,
                 denoise(crystal_t, t).coords,
                 t[..., None],
@@ -108,3 +113,13 @@ class PredictorCorrector(Visits):
             held = jnp.where(is_last[..., None], wrap(corrected.frac_coords), moved.frac_coords)
             moved = keep_padding(replace(moved, frac_coords=held), crystal_t)
         return moved
+
+
+def _with_score(diffusion: Diffusion) -> ScoreProcess:
+    """The process of the coordinates, if it has a score."""
+    if not isinstance(diffusion.coords, ScoreProcess):
+        raise ValueError(
+            f"predictor_corrector corrects coordinates by their score, and those of a "
+            f"{type(diffusion.coords).__name__} have none: choose the solver ancestral or heun"
+        )
+    return diffusion.coords
