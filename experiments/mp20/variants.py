@@ -44,6 +44,14 @@ VARIANTS = {
     "cspnet": Variant("configs/mp20.py:small20", {"optimizer.learning_rate": 1e-3}),
     "narrow": Variant(changes={"network.hidden_dim": 192, "network.num_layers": 6}),
     "log": Variant(changes={"diffusion.lattice": "log"}),
+    "masked": Variant(changes={"diffusion.types": "masked"}),
+    "flow": Variant(
+        changes={
+            "diffusion.coords": "flow",
+            "sampling.churn": 0.0,
+            "sampling.coords_ahead": 0.0,
+        }
+    ),
     "rate-3e-4": Variant(changes={"optimizer.learning_rate": 3e-4}),
     "rate-1e-3": Variant(changes={"optimizer.learning_rate": 1e-3}),
     "batch-64": Variant(changes={"batch_size": 64}),
