@@ -50,6 +50,8 @@ class Request:
         given: A crystal whose atoms are kept, and to which `added` are added.
         added: How many atoms are added to it; None for every number that fits.
         keep_cell: Whether its cell is kept too.
+        like: A crystal of which samples are variations.
+        strength: How much of the way to pure noise it goes before it comes back, above 0, up to 1.
         properties: Values by name.
 
     Example:
@@ -66,6 +68,8 @@ class Request:
     given: Crystal | None = None
     added: Range | None = None
     keep_cell: bool = False
+    like: Crystal | None = None
+    strength: float = 0.3
     properties: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
@@ -82,6 +86,8 @@ class Request:
         complete: Structure | None = None,
         add: str | int | Range | None = None,
         keep_cell: bool = False,
+        like: Structure | None = None,
+        strength: float = 0.3,
         properties: Mapping[str, float] | None = None,
     ) -> Request:
         """What is asked, as people write it.
@@ -98,6 +104,8 @@ class Request:
             complete: A crystal that is part of what is asked.
             add: How many atoms it lacks: 2, or "0..6".
             keep_cell: Whether the crystal's cell is kept.
+            like: A crystal of which samples are variations.
+            strength: How much of the way to pure noise it goes before it comes back.
             properties: Values by name.
 
         Raises:
@@ -122,6 +130,8 @@ class Request:
             given=None if complete is None else _crystal(complete),
             added=_range("add", add, 0),
             keep_cell=keep_cell,
+            like=None if like is None else _crystal(like),
+            strength=strength,
             properties=dict(properties or {}),
         )
         request._check()
@@ -152,6 +162,10 @@ class Request:
             if self.elements is not None and not there <= self.elements:
                 names = ", ".join(_symbols(there - self.elements))
                 raise ValueError(f"the crystal to complete holds {names}, which may not occur")
+        if not 0 < self.strength <= 1:
+            raise ValueError(f"strength is {self.strength:g}; allowed: above 0, up to 1")
+        if self.like is not None and (self.formulas or self.given is not None):
+            raise ValueError("like starts from all atoms: leave out formula and complete")
         if self.num_atoms and self.num_atoms[1] < len(self.contain):
             raise ValueError(
                 f"{len(self.contain)} elements must occur among at most {self.num_atoms[1]} atoms: "
@@ -213,12 +227,13 @@ class Request:
                 )
             asked = least, most
             padded = resize(self.given, size)
-            every = jax.tree.map(lambda x: np.repeat(np.asarray(x)[None], num, 0), padded)
-            known = Known.atoms(every, keep_cell=self.keep_cell)
-        if not infused and not self.formulas:
+            known = Known.atoms(_repeated(padded, num), keep_cell=self.keep_cell)
+        if not infused and self.like is not None:
+            free = np.full(num, self.like.size)
+        elif not infused and not self.formulas:
             low, high = asked or (1, size)
             inside = (np.arange(size + 1) >= low) & (np.arange(size + 1) <= high)
-            free = _drawn(keys, np.where(inside, np.maximum(weights, 1e-9), 0))
+            free = _drawn(keys, np.where(inside, np.maximum(weights, 1e-9 if asked else 0), 0))
             asked = None
         condition = Condition(
             allowed_types=_mask(self.elements, num) if self.elements is not None else None,
@@ -228,6 +243,17 @@ class Request:
             properties={n: jnp.full(num, value) for n, value in self.properties.items()},
         )
         return free, None if self.asks_nothing else condition
+
+    def variations_of(self, num: int, size: int) -> Crystal:
+        """The crystal that samples are like, once for each of them, padded to `size` slots.
+
+        Raises:
+            ValueError: If it has more atoms than the model has slots.
+        """
+        assert self.like is not None
+        if self.like.size > size:
+            raise ValueError(f"the crystal has {self.like.size} atoms, and the model {size} slots")
+        return _repeated(resize(self.like, size), num)
 
     def _of_formulas(
         self, keys: PRNGKeyArray, index: np.ndarray, weights: np.ndarray
@@ -367,6 +393,11 @@ def _crystal(structure: Structure) -> Crystal:
         np.ones(len(types), bool),
     )
     return Crystal(*arrays)
+
+
+def _repeated(crystal: Crystal, num: int) -> Crystal:
+    """A batch of the same crystal."""
+    return jax.tree.map(lambda x: np.repeat(np.asarray(x)[None], num, 0), crystal)
 
 
 def _drawn(keys: PRNGKeyArray, weights: np.ndarray) -> np.ndarray:

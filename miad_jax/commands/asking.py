@@ -19,7 +19,8 @@ SPACE_GROUP = "spacegroup_number"
 
 NAMES = (
     *("elements", "without", "contain", "chemical_system", "num_atoms"),
-    *("formula", "formula_units", "complete", "add", "keep_cell", "property", "space_group"),
+    *("formula", "formula_units", "complete", "add", "keep_cell", "like", "strength"),
+    *("property", "space_group"),
 )
 """Flags that ask for something; what each is, is part of what identifies samples."""
 
@@ -36,12 +37,19 @@ def define(values: flags.FlagValues) -> None:
         "`formula`), in turn",
         "formula_units": "How many units of it a cell holds: 2 or 1..4; default: what fits",
         "complete": "A file with one crystal, to which atoms are added",
+        "like": "A file with one crystal, of which samples are variations",
         "add": "How many atoms are added to it: 2 or 0..6; default: what fits",
     }
     for name, meaning in strings.items():
         flags.DEFINE_string(name, None, meaning, flag_values=values)
     flags.DEFINE_bool(
         "keep_cell", False, "Keep the cell of the crystal to complete", flag_values=values
+    )
+    flags.DEFINE_float(
+        "strength",
+        None,
+        "How far variations go towards pure noise, up to 1; default: 0.3",
+        flag_values=values,
     )
     flags.DEFINE_multi_string(
         "property", None, "A property that the model was told: density=4.5", flag_values=values
@@ -79,8 +87,11 @@ def request_of(values: flags.FlagValues, config: ConfigDict) -> Request:
     _check_properties(properties, tuple(config.data.properties))
     if "formula" in given:
         given["formula"] = _formulas(given["formula"])
-    if "complete" in given:
-        given["complete"] = _structure(Path(given["complete"]))
+    for name in ("complete", "like"):
+        if name in given:
+            given[name] = _structure(Path(given[name]))
+    if "strength" in given and "like" not in given:
+        raise ValueError("--strength belongs to variations of a crystal: add --like")
     return Request.of(**given, properties=properties)
 
 

@@ -18,6 +18,7 @@ from miad_jax.network.base import takes_times
 from miad_jax.parallel.progress import Bar
 from miad_jax.request import Request
 from miad_jax.sampling import Sampler, Trajectory
+from miad_jax.sampling.sampler import start_near
 
 
 @dataclass(frozen=True)
@@ -73,13 +74,19 @@ def draw(
     for attempt in range(attempts):
         keys = own[todo] if attempt == 0 else streams(own[todo], ATTEMPTS + attempt)
         num_atoms, condition = _condition(request, model, sampler.size, keys, index[todo])
-        shown = bar if attempt == 0 else Bar()
-        if trajectory_every is None:
-            found: Any = sampler.draw(keys, num_atoms, condition, shown)
-        else:
-            found = sampler.draw(
-                keys, num_atoms, condition, shown, trajectory_every=trajectory_every
+        more: dict[str, Any] = {}
+        if trajectory_every is not None:
+            more["trajectory_every"] = trajectory_every
+        if request.like is not None:
+            more["initial"] = start_near(
+                model.diffusion,
+                keys,
+                request.variations_of(len(todo), sampler.size),
+                sampler.first_time,
+                infused=model.config.infusion.enabled,
             )
+        shown = bar if attempt == 0 else Bar()
+        found: Any = sampler.draw(keys, num_atoms, condition, shown, **more)
         kept = found if kept is None else _put(kept, todo, found)
         drawn[todo] += 1
         for place, crystal in zip(todo, found[0], strict=True):
@@ -99,6 +106,8 @@ def check(request: Request, model: TrainedModel, size: int) -> None:
         ValueError: If it has too few slots.
     """
     _condition(request, model, size, sample_keys(jax.random.key(0), np.arange(1)), np.arange(1))
+    if request.like is not None:
+        request.variations_of(1, size)
 
 
 def _condition(

@@ -174,6 +174,9 @@ def main(argv: Sequence[str]) -> int:
     size = config.infusion.num_atoms if infused else len(model.histogram) - 1
     request = asking.request_of(FLAGS, config)
     solver, control = solver_from(config), control_from(config)
+    if request.like is not None:
+        last = round(request.strength * model.diffusion.num_steps) - 1
+        solver = solver.not_before(model.diffusion, last)
     sampler = Sampler(
         model.diffusion,
         model.denoise,

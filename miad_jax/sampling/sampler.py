@@ -21,6 +21,7 @@ from miad_jax.condition import Condition, Known
 from miad_jax.crystal import Crystal, real_atom_mask
 from miad_jax.diffusion.joint import Denoise, Diffusion, draw_noise, noised, prior
 from miad_jax.diffusion.keys import AFTER, BEFORE, START, streams
+from miad_jax.mirage import infuse
 from miad_jax.network.base import chunk_size_of, takes_times
 from miad_jax.parallel.progress import Bar
 from miad_jax.sampling.control import Control
@@ -37,6 +38,30 @@ def start(diffusion: Diffusion, keys: PRNGKeyArray, mask: Bool[Array, "samples a
         mask: False on padding; all True for MiAD.
     """
     return prior(diffusion, streams(keys, START), mask)
+
+
+def start_near(
+    diffusion: Diffusion,
+    keys: PRNGKeyArray,
+    crystal: Crystal,
+    t: int,
+    *,
+    infused: bool,
+) -> Crystal:
+    """Given crystals, noised up to a time: samples from there are variations of them.
+
+    Args:
+        diffusion: The process.
+        keys: One key for each sample.
+        crystal: A clean crystal for each sample.
+        t: The time at which sampling starts.
+        infused: Whether slots of padding are filled with mirage atoms.
+    """
+    fill, noise = (streams(streams(keys, START), i) for i in range(2))
+    crystal = jax.tree.map(jnp.asarray, crystal)
+    if infused:
+        crystal = jax.vmap(lambda key, x: infuse(key, x, crystal.size))(fill, crystal)
+    return noised(diffusion, crystal, jnp.int32(t), draw_noise(diffusion, noise, crystal))
 
 
 def reverse(
@@ -175,6 +200,11 @@ class Sampler:
         self.num_steps = len(self._steps)
         self._steps_per_dispatch = steps_per_dispatch
 
+    @property
+    def first_time(self) -> int:
+        """The time at which sampling starts."""
+        return int(self._steps[0, 0])
+
     @overload
     def draw(
         self,
@@ -183,6 +213,7 @@ class Sampler:
         condition: Condition | None = None,
         bar: Bar | None = None,
         *,
+        initial: Crystal | None = None,
         trajectory_every: None = None,
     ) -> tuple[Crystal, Int[np.ndarray, "samples steps"]]: ...
 
@@ -194,6 +225,7 @@ class Sampler:
         condition: Condition | None = None,
         bar: Bar | None = None,
         *,
+        initial: Crystal | None = None,
         trajectory_every: int,
     ) -> tuple[Crystal, Int[np.ndarray, "samples steps"], Trajectory]: ...
 
@@ -204,6 +236,7 @@ class Sampler:
         condition: Condition | None = None,
         bar: Bar | None = None,
         *,
+        initial: Crystal | None = None,
         trajectory_every: int | None = None,
     ) -> Any:
         """Draw one sample for every key.
@@ -213,6 +246,7 @@ class Sampler:
             num_atoms: Slots of each sample that are no padding, at most `size`.
             condition: What is asked of each sample.
             bar: Moves on by the number of samples while they are made.
+            initial: The samples at the first time; None for pure noise.
             trajectory_every: Number of steps between two states to keep; None keeps none.
 
         Returns:
@@ -229,12 +263,13 @@ class Sampler:
                 "None to keep no states"
             )
         num, num_devices = keys.shape[0], jax.local_device_count()
-        for leaf in jax.tree.leaves(condition):
-            if np.shape(leaf)[:1] != (num,):
-                raise ValueError(
-                    f"the condition has an array of shape {np.shape(leaf)}; allowed: one entry "
-                    f"for each of the {num} samples"
-                )
+        for name, given in (("the condition", condition), ("what samples start from", initial)):
+            for leaf in jax.tree.leaves(given):
+                if np.shape(leaf)[:1] != (num,):
+                    raise ValueError(
+                        f"{name} has an array of shape {np.shape(leaf)}; allowed: one entry for "
+                        f"each of the {num} samples"
+                    )
         shape = (-1, num_devices, self.chunk_size)
         whole = num_devices * self.chunk_size
         index = np.minimum(np.arange(-(-num // whole) * whole), num - 1).reshape(shape)
@@ -247,7 +282,10 @@ class Sampler:
             chunk_keys = keys[chunk]
             asked = jax.tree.map(lambda x, chunk=chunk: np.asarray(x)[chunk], condition)
             mask = np.arange(self.size) < num_atoms[chunk][..., None]
-            crystal = _start_on_devices(self._parts[0], chunk_keys, mask)
+            if initial is None:
+                crystal = _start_on_devices(self._parts[0], chunk_keys, mask)
+            else:
+                crystal = jax.tree.map(lambda x, chunk=chunk: np.asarray(x)[chunk], initial)
             counts, frames = [], [crystal]
             for steps in dispatches:
                 crystal, num_real = _reverse_on_devices(

@@ -61,6 +61,17 @@ class Visits:
             return np.array([first])
         return np.round(np.linspace(0, first, steps)).astype(int)[::-1]
 
+    def not_before(self, diffusion: Diffusion, first: int) -> Self:
+        """The same solver from a time on: what it would have visited before is left out.
+
+        Raises:
+            ValueError: If it visits no time from there on.
+        """
+        times = tuple(int(t) for t in self.times(diffusion) if t <= first)
+        if not times:
+            raise ValueError(f"the solver visits no time up to {first}: choose a later one")
+        return replace(self, steps=None, first_time=None, visit=times)
+
     def anywhere(self) -> Self:
         """The same solver for any times: what is compiled for it serves all."""
         return replace(self, steps=None, first_time=None, visit=())

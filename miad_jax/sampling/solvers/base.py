@@ -34,6 +34,9 @@ class Solver(Protocol):
             ValueError: Naming the setting, and what to choose instead.
         """
 
+    def not_before(self, diffusion: Diffusion, first: int) -> Self:
+        """The same solver from a time on: what it would have visited before is left out."""
+
     def anywhere(self) -> Self:
         """The same solver without its times: one program for all of them."""
 
