@@ -31,6 +31,7 @@ def evaluate(
     *,
     out: str | os.PathLike[str] | None = None,
     calculator: str = CHGNET,
+    weights: str | os.PathLike[str] | None = None,
     hull: str | os.PathLike[str] | Hull | None = None,
     num_relaxed: int | None = None,
     max_steps: int = 1500,
@@ -56,15 +57,16 @@ def evaluate(
         [True, True, True, True]
 
     Args:
-        structures: The folder of samples that `python -m miad_jax.sample` wrote; a folder or zip
-            of CIFs, an extxyz, or a CSV with a column `cif`; a batch of crystals; or a list of
-            pymatgen Structures, None for a sample that failed.
+        structures: The folder of samples that `python -m miad_jax.sample` wrote; a folder of
+            CIFs or POSCARs, a zip of CIFs, an extxyz, or a CSV with a column `cif`; a batch of
+            crystals; or a list of pymatgen Structures, None for a sample that failed.
         reference: A data set, its name or its path. Its training split is what is known already,
             its test split what is to be covered, its formation energies make the hull.
         out: Folder for the report, for what continues an interrupted call, and for relaxations.
             None writes nothing, and keeps neither matches nor relaxations.
-        calculator: Potential that relaxes the samples: "chgnet", "module:factory" of any ASE
-            calculator, or "none" for no energies.
+        calculator: Potential that relaxes the samples: "chgnet", "nequix", "sevennet",
+            "module:factory" of any ASE calculator, or "none" for no energies.
+        weights: Weights of NequIX or SevenNet, by name or as a file; the potential's own when None.
         hull: A hull, or a JSON of computed entries (.json or .json.gz). None makes that of the
             reference's crystals.
         num_relaxed: Relax the first so many samples; None for all.
@@ -85,6 +87,7 @@ def evaluate(
     """
     plan = make_plan(
         calculator=calculator,
+        weights=weights,
         hull=hull,
         num_relaxed=num_relaxed,
         max_steps=max_steps,

@@ -15,6 +15,7 @@ from miad_jax.evaluation.report.folder import NUM_RELAXED
 from miad_jax.evaluation.stability.dft import DftEnergy, read_dft_energies
 from miad_jax.evaluation.stability.hull import Hull, check_hull_file
 from miad_jax.evaluation.stability.potential import CHGNET
+from miad_jax.evaluation.stability.potentials import check_installed, check_potential
 from miad_jax.evaluation.stability.relax import settings_of
 
 EXTRA = ("smact", "matminer", "chgnet")
@@ -26,7 +27,8 @@ class Plan:
     """What is asked of an evaluation.
 
     Attributes:
-        calculator: "chgnet" or "module:factory"; "none" for no energies.
+        calculator: "chgnet", "nequix", "sevennet" or "module:factory"; "none" for no energies.
+        weights: Name or file of the potential's weights; None for its own.
         hull: A hull, or the JSON of its entries; None for that of the reference's crystals.
         num_relaxed: So many of the first samples are relaxed; None for all.
         max_steps: Steps of a relaxation at most.
@@ -38,6 +40,7 @@ class Plan:
     """
 
     calculator: str = CHGNET
+    weights: str | os.PathLike[str] | None = None
     hull: str | os.PathLike[str] | Hull | None = None
     num_relaxed: int | None = None
     max_steps: int = 1500
@@ -66,6 +69,7 @@ class Plan:
         if self.has_energies:
             given = self.hull.definition if isinstance(self.hull, Hull) else self.hull
             said |= {
+                "weights": "the potential's own" if self.weights is None else str(self.weights),
                 "hull file": "none: the reference's crystals" if given is None else str(given),
                 "DFT energies": self.dft_file,
                 NUM_RELAXED: "all" if self.num_relaxed is None else self.num_relaxed,
@@ -82,6 +86,7 @@ class Plan:
 def make_plan(
     *,
     calculator: str,
+    weights: str | os.PathLike[str] | None,
     hull: str | os.PathLike[str] | Hull | None,
     num_relaxed: int | None,
     max_steps: int,
@@ -99,11 +104,14 @@ def make_plan(
     if num_relaxed is not None and num_relaxed < 0:
         raise ValueError(f"num_relaxed is {num_relaxed}; allowed: 0 or more")
     if calculator == "none":
-        asked = {"dft_inputs": dft_inputs, "dft_energies": dft_energies}
+        asked = {"weights": weights, "dft_inputs": dft_inputs, "dft_energies": dft_energies}
         if names := [name for name, value in asked.items() if value is not None]:
             raise ValueError(f"{names[0]} needs relaxed crystals: leave out calculator=none")
     else:
         settings_of(calculator, max_steps, seconds_per_crystal=seconds_per_crystal)
+        check_potential(calculator, weights)
+        if calculator != CHGNET:
+            check_installed(calculator)
     if dft_energies is not None and hull is None:
         raise ValueError("dft_energies needs a hull: give --hull, a JSON of computed entries")
     if hull is not None and not isinstance(hull, Hull):
@@ -122,6 +130,7 @@ def make_plan(
         )
     return Plan(
         calculator="none" if calculator == CHGNET and CHGNET in missing else calculator,
+        weights=weights,
         hull=hull,
         num_relaxed=num_relaxed,
         max_steps=max_steps,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
+import json
+import os
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +20,6 @@ from miad_jax.evaluation.stability.corrections import (
 )
 from miad_jax.evaluation.stability.dft import DftEnergy
 from miad_jax.evaluation.stability.hull import Hull
-from miad_jax.evaluation.stability.potential import CHGNET
 from miad_jax.evaluation.stability.relax import Relaxation, relax
 from miad_jax.parallel.executor import Executor
 from miad_jax.parallel.progress import Progress
@@ -34,19 +33,31 @@ def elemental_energies(
     reference: Reference,
     calculator: str,
     *,
-    facts: Mapping[str, Any] | None = None,
+    facts: Mapping[str, Any],
+    weights: str | os.PathLike[str] | None = None,
     executor: Executor | None = None,
     progress: Progress | bool = False,
 ) -> ElementalEnergies:
     """Fit a potential's elemental energies to a data set's formation energies, once; cached.
 
-    Some thirty crystals of each element are enough, and get an energy as they are.
+    Some thirty crystals of each element are enough, and get an energy as they are. The cache is
+    named by all that the energies depend on: the potential, its weights and version, the version of
+    pymatgen, which corrects them, and the data set.
+
+    Args:
+        reference: The data set.
+        calculator: The potential, as of `relax`.
+        facts: What the potential says of itself; see `relax.ask_potential`.
+        weights: As of `relax`.
+        executor: Where crystals get their energies.
+        progress: Where to show how far it has come.
 
     Raises:
         ValueError: If the data set has no formation energies, or the potential gave no energy.
     """
     formation = reference.required_formation_energies()
-    identity = f"{_version(calculator)} {reference.fingerprint}"
+    depends = {"calculator": calculator, **facts, "pymatgen": version("pymatgen")}
+    identity = f"{json.dumps(depends, sort_keys=True)} {reference.fingerprint}"
     name = hashlib.sha256(identity.encode()).hexdigest()[:16]
     folder = default_cache_dir() / "elemental_energies" / name
     file = folder.with_suffix(".json")
@@ -61,6 +72,7 @@ def elemental_energies(
         folder,
         ids=[str(i) for i in chosen],
         calculator=calculator,
+        weights=weights,
         max_steps=0,
         facts=facts,
         executor=executor,
@@ -81,19 +93,6 @@ def elemental_energies(
     if not any(relaxation.lost for relaxation in found):
         fit.save(file)
     return fit
-
-
-def _version(calculator: str) -> str:
-    """What a potential's energies depend on: CHGNet's version, or the content of a module."""
-    module = calculator.partition(":")[0]
-    if calculator == CHGNET:
-        return f"{calculator} {version(module)}"
-    try:
-        found = importlib.util.find_spec(module)
-    except (ImportError, ValueError):  # `relax` says what is wrong with it
-        found = None
-    content = b"" if found is None or not found.origin else Path(found.origin).read_bytes()
-    return f"{calculator} {hashlib.sha256(content).hexdigest()}"
 
 
 def total_energy_ev_per_atom(relaxation: Relaxation) -> float | str:
