@@ -24,7 +24,7 @@ from miad_jax.evaluation.stability.fire import (
 from miad_jax.evaluation.stability.neighbours import Neighbours, Pairs
 from miad_jax.evaluation.stability.potential import Record, volume_out_of_bounds
 
-_SMALLEST_HALVING = 2
+_SMALLEST_HALVING = 1
 
 
 @dataclass(frozen=True)
