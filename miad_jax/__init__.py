@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from miad_jax.diffusion.losses import LossTerms, LossWeights, loss
     from miad_jax.diffusion.make import make_diffusion
     from miad_jax.evaluation.pipeline import evaluate
+    from miad_jax.evaluation.stability.relax import relax
     from miad_jax.mirage import infuse, reduce
     from miad_jax.model import load_model, load_pretrained, save_pretrained
     from miad_jax.network.cspnet import CSPNet
@@ -56,6 +57,7 @@ _MODULES = {
     "diffusion.losses": ("LossTerms", "LossWeights", "loss"),
     "diffusion.make": ("make_diffusion",),
     "evaluation.pipeline": ("evaluate",),
+    "evaluation.stability.relax": ("relax",),
     "mirage": ("infuse", "reduce"),
     "model": ("load_model", "load_pretrained", "save_pretrained"),
     "network.cspnet": ("CSPNet",),
@@ -108,6 +110,7 @@ __all__ = [
     "make_solver",
     "real_atom_mask",
     "reduce",
+    "relax",
     "reverse_step",
     "sample",
     "save_pretrained",

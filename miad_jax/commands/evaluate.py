@@ -1,9 +1,10 @@
 """Evaluate crystals: `python -m miad_jax.evaluate SAMPLES --reference=DATA --out=DIR`.
 
-SAMPLES is what `python -m miad_jax.sample` wrote, a folder or zip of CIFs, an extxyz, or a CSV
-with a column `cif`. DATA is a data set: its training split is what is known already, its test
-split what is to be covered, its formation energies make the hull. Cut-offs of coverage follow
-its name: 0.2 and 4 (structure, composition) for perov… and carbon…, 0.4 and 10 for all others.
+SAMPLES is what `python -m miad_jax.sample` wrote, a folder of CIFs or POSCARs, a zip of CIFs, an
+extxyz, or a CSV with a column `cif`. DATA is a data set: its training split is what is known
+already, its test split what is to be covered, its formation energies make the hull. Cut-offs of
+coverage follow its name: 0.2 and 4 (structure, composition) for perov… and carbon…, 0.4 and 10 for
+all others.
 
 Cheap stages come first and relaxation comes last; the report is written again after every stage.
 The same command continues what was interrupted, and a larger --num_relaxed adds relaxations; a
@@ -25,13 +26,16 @@ from contextlib import AbstractContextManager, nullcontext
 from absl import flags
 
 from miad_jax.commands import cli as command
+from miad_jax.commands.relax import WEIGHTS_HELP
 from miad_jax.evaluation.pipeline import evaluate
 from miad_jax.evaluation.plan import EXTRA
 from miad_jax.evaluation.results import EvaluationResult
 from miad_jax.evaluation.stability.hull_report import hull_sentences
+from miad_jax.evaluation.stability.nequix import NEQUIX
 from miad_jax.evaluation.tables import MAX_LINE_LENGTH, tables_text
 from miad_jax.parallel.dask import Dask
 from miad_jax.parallel.executor import Executor
+from miad_jax.sampling.devices import cores_as_devices
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string(
@@ -41,9 +45,11 @@ flags.DEFINE_string("out", "report", "Folder for the report", flag_values=FLAGS)
 flags.DEFINE_string(
     "calculator",
     "chgnet",
-    '"chgnet", "module:factory" of any ASE calculator, or "none" for no energies',
+    '"chgnet", "nequix", "sevennet", "module:factory" of any ASE calculator, or "none" for no '
+    "energies",
     flag_values=FLAGS,
 )
+flags.DEFINE_string("weights", None, WEIGHTS_HELP, flag_values=FLAGS)
 flags.DEFINE_string(
     "hull",
     None,
@@ -99,6 +105,8 @@ def main(argv: Sequence[str]) -> int:
         raise ValueError("no --reference: name a data set, or a folder with train.csv")
     # An end that is asked for, as by SLURM, is an interrupt: the folder is left in order.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if given.calculator == NEQUIX:
+        cores_as_devices()
     with _executor(given) as executor:
         return _evaluate(given, samples, executor)
 
@@ -119,6 +127,7 @@ def _evaluate(given: flags.FlagValues, samples: str, executor: Executor | None) 
         given.reference,
         out=given.out,
         calculator=given.calculator,
+        weights=given.weights,
         hull=given.hull,
         elements=given.elements,
         num_relaxed=given.num_relaxed,

@@ -22,11 +22,15 @@ from miad_jax.build import control_from, solver_from
 from miad_jax.commands import asking
 from miad_jax.commands import cli as command
 from miad_jax.commands.drawing import Drawn, check, draw
+from miad_jax.commands.relax import POTENTIALS_HELP, WEIGHTS_HELP
 from miad_jax.commands.trajectories import NUM_STATES, TrajectoryWriter
 from miad_jax.config import LAST_STEPS, load_config, upgraded, validate
 from miad_jax.data.sample_folder import SampleDirectory
 from miad_jax.evaluation import describe_all, write_summary
 from miad_jax.evaluation.report.summary import refined_sentence
+from miad_jax.evaluation.samples import load_samples
+from miad_jax.evaluation.stability.potentials import prepare_potential
+from miad_jax.evaluation.stability.relaxed import counts, relax_into
 from miad_jax.model import DEFAULT, TrainedModel, load_model
 from miad_jax.parallel.progress import TerminalProgress
 from miad_jax.plots.trajectory import MAX_CELLS
@@ -133,6 +137,14 @@ flags.DEFINE_float(
     "default: as generated",
     flag_values=FLAGS,
 )
+flags.DEFINE_string(
+    "relax",
+    None,
+    "Relax the crystals as a last step, into relaxed/ beside the unrelaxed; the potential: "
+    f"{POTENTIALS_HELP}",
+    flag_values=FLAGS,
+)
+flags.DEFINE_string("relax_weights", None, WEIGHTS_HELP, flag_values=FLAGS)
 flags.DEFINE_integer("batch_size", None, "Samples at a time; by the device", flag_values=FLAGS)
 flags.DEFINE_integer("chunk_size", None, "Samples the network sees at once", flag_values=FLAGS)
 flags.DEFINE_bool(
@@ -167,7 +179,11 @@ def main(argv: Sequence[str]) -> int:
         )
     if FLAGS.trajectory_every is not None and not FLAGS.trajectory:
         raise ValueError("--trajectory_every is given without --trajectory: add it, or leave both")
+    if FLAGS.relax_weights is not None and FLAGS.relax is None:
+        raise ValueError("--relax_weights is given without --relax: add it, or leave both")
     cores_as_devices()
+    if FLAGS.relax is not None:
+        prepare_potential(FLAGS.relax, FLAGS.relax_weights, progress=True)
     model = load_model(FLAGS.checkpoint)
     config = validate(_with_flags(model.config), num_devices=1)
     infused = config.infusion.enabled
@@ -240,7 +256,21 @@ def main(argv: Sequence[str]) -> int:
         print(trajectories.finish())
     if FLAGS.refine is not None:
         print(refined_sentence(summary, FLAGS.refine))
-    return 0
+    return 0 if FLAGS.relax is None else _relax(directory.path)
+
+
+def _relax(folder: Path) -> int:
+    """Relax all samples of a folder; returns the exit code, 1 if a worker process was lost."""
+    rows, found = relax_into(
+        folder / "relaxed",
+        load_samples(folder, progress=True),
+        source=folder,
+        calculator=FLAGS.relax,
+        weights=FLAGS.relax_weights,
+        progress=True,
+    )
+    print(f"{counts(rows)}; relaxed.csv, relaxed.extxyz and cif/ are in {folder / 'relaxed'}")
+    return command.FAILED if any(x.lost for x in found) else 0
 
 
 def _with_answers(rows: Sequence[dict[str, Any]], drawn: Drawn) -> list[dict[str, Any]]:

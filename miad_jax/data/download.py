@@ -20,7 +20,7 @@ from miad_jax.storage.files import atomic_file
 _BLOCK = 2**20
 _TIMEOUT_SECONDS = 60
 _LFS_POINTER = b"version https://git-lfs"
-_AGAIN = "the same command tries again, --address names another place"
+_AGAIN = "the same command tries again, --address names another place, of which no hash is known"
 
 
 def download_dataset(
@@ -60,12 +60,12 @@ def download_dataset(
     for file_name, file in files.items():
         if file_name in missing:
             with atomic_file(folder / file_name) as opened:
-                _fetch(file, opened, as_progress(progress))
+                _fetch(file, opened, _AGAIN, as_progress(progress))
                 counts[file_name] = _count(opened, file_name, file.address)
         elif file_name.endswith(".zip") and {"train.csv", "val.csv"} & set(missing):
             # A set may lack a test split, so a missing one alone is no reason to fetch the zip.
             with tempfile.TemporaryFile(dir=folder) as opened:
-                _fetch(file, opened, as_progress(progress))
+                _fetch(file, opened, _AGAIN, as_progress(progress))
                 counts |= _extract(opened, missing, folder, file.address)
     return counts
 
@@ -77,7 +77,26 @@ def _files_at(address: str) -> Mapping[str, PublishedFile]:
     return {f"{split}.csv": PublishedFile(f"{address}/{split}.csv") for split in SPLITS}
 
 
-def _fetch(file: PublishedFile, opened: IO[bytes], progress: Progress) -> None:
+def fetch_published(
+    file: PublishedFile, path: Path, *, again: str, progress: Progress | bool = False
+) -> None:
+    """Fetch one published file; it appears whole or not at all.
+
+    Args:
+        file: Where it is, and its hash.
+        path: Where it goes, in a folder that exists.
+        again: What to do if it does not come, for the messages.
+        progress: Where to show what has come.
+
+    Raises:
+        ConnectionError: If it could not be fetched whole.
+        ValueError: If another file came.
+    """
+    with atomic_file(path) as opened:
+        _fetch(file, opened, again, as_progress(progress))
+
+
+def _fetch(file: PublishedFile, opened: IO[bytes], again: str, progress: Progress) -> None:
     """Write what an address holds, and check that it is what was published.
 
     Raises:
@@ -93,7 +112,7 @@ def _fetch(file: PublishedFile, opened: IO[bytes], progress: Progress) -> None:
     try:
         fetch(file.address, opened, None)
     except OSError as error:
-        raise ConnectionError(f"{file.address} could not be fetched ({error}): {_AGAIN}") from error
+        raise ConnectionError(f"{file.address} could not be fetched ({error}): {again}") from error
     finally:
         told.close()
     opened.flush()
@@ -109,8 +128,7 @@ def _fetch(file: PublishedFile, opened: IO[bytes], progress: Progress) -> None:
     if file.sha256 and digest.hexdigest() != file.sha256:
         raise ValueError(
             f"{file.address} gave {size} bytes that are not the published file of "
-            f"{file.num_bytes} bytes (its SHA-256 differs): {_AGAIN}, whose content is checked "
-            "without a hash"
+            f"{file.num_bytes} bytes (its SHA-256 differs): {again}"
         )
     opened.seek(0)
 

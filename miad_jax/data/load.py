@@ -21,7 +21,16 @@ from miad_jax.crystal import Crystal
 from miad_jax.data.packed import FORMAT_VERSION, Records, load_packed, save_packed
 from miad_jax.data.packing import pack
 from miad_jax.data.published import PUBLISHED
-from miad_jax.data.reading import READERS, SPLITS, cif_files, read_rows, split_file, suffix
+from miad_jax.data.reading import (
+    READERS,
+    SPLITS,
+    crystal_files,
+    is_cif,
+    is_poscar,
+    read_rows,
+    split_file,
+    suffix,
+)
 from miad_jax.parallel.executor import Executor
 from miad_jax.parallel.progress import Progress
 from miad_jax.spelling import did_you_mean
@@ -50,8 +59,8 @@ def load_dataset(
     The first load of a file reads its CIFs; later ones read the cache. A path is one of
 
     - a folder with a file for each split: `train`, `val` and `test`, each .csv or .csv.gz
-      with a column `cif`, or .zip, .extxyz or a folder of .cif files;
-    - a single such file, a .cif, or a folder of .cif files: it has no splits, and "train" and
+      with a column `cif`, or .zip, .extxyz or a folder of CIFs or POSCARs;
+    - a single such file, a CIF, a POSCAR, or a folder of them: it has no splits, and "train" and
       "all" both give the whole of it;
     - a .npz that `save_packed` wrote, taken as it is; its column `split`, if there, selects.
 
@@ -193,9 +202,9 @@ def _fingerprint(sources: Sequence[Path], settings: Mapping[str, object]) -> str
     """SHA-256 of the settings and of every file that holds crystals, hexadecimal."""
     digest = hashlib.sha256(repr(sorted(settings.items())).encode())
     for source in sources:
-        files = cif_files(source) if source.is_dir() else [source]
+        files = crystal_files(source) if source.is_dir() else [source]
         for file in files:
-            named = suffix(file) if suffix(file) != ".cif" else file.name
+            named = file.name if is_cif(file) or is_poscar(file) else suffix(file)
             name = file.relative_to(source).as_posix() if source.is_dir() else named
             with file.open("rb") as opened:
                 content = hashlib.file_digest(opened, "sha256").hexdigest()
@@ -211,6 +220,6 @@ def _unknown(name: str | os.PathLike[str]) -> str:
     return (
         f"no dataset and no path is called {os.fspath(name)!r}{hint}; allowed are "
         f"{', '.join(map(repr, EMBEDDED))}, or the path of a folder with train.csv, val.csv and "
-        f"test.csv, of a folder of .cif files, or of a file that ends in "
+        f"test.csv, of a folder of CIFs or POSCARs, or of a file that ends in "
         f"{', '.join(READERS)} or .npz"
     )

@@ -1,4 +1,4 @@
-"""Read raw crystals from files: CSV with a `cif` column, CIFs in a folder or zip, extxyz.
+"""Read raw crystals from files: CSV with a `cif` column, CIFs and POSCARs, extxyz.
 
 A reader yields one `Row` a crystal and looks no further than it must: whether a row holds a
 crystal is found when it is packed.
@@ -12,7 +12,7 @@ import os
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 SPLITS = ("train", "val", "test")
 """The parts of a dataset; the `split` column of a packed file holds their indices."""
 
+POSCAR_ENDINGS = (".vasp", ".poscar")
+
 _LARGEST_FIELD = 2**31 - 1
 _UNREADABLE = (csv.Error, gzip.BadGzipFile, EOFError, UnicodeDecodeError, zlib.error)
 
@@ -34,7 +36,7 @@ class Row:
 
     Attributes:
         id: Its name in the source.
-        source: CIF text, a pymatgen Structure or an ASE Atoms.
+        source: CIF text, the text of a POSCAR with "poscar", a pymatgen Structure or an ASE Atoms.
         columns: What else the source says of it, as text.
     """
 
@@ -44,7 +46,7 @@ class Row:
 
 
 def read_rows(path: str | os.PathLike[str]) -> Iterator[Row]:
-    """Read whatever holds crystals: see `READERS` for the kinds of file; a folder holds CIFs.
+    """Read whatever holds crystals: a file of `READERS`, or a folder of CIFs and POSCARs.
 
     Raises:
         FileNotFoundError: If there is no such file or folder.
@@ -53,11 +55,15 @@ def read_rows(path: str | os.PathLike[str]) -> Iterator[Row]:
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist: give a folder or a file of crystals")
-    reader = read_cif_folder if path.is_dir() else READERS.get(suffix(path))
+    reader = READERS.get(suffix(path))
+    if path.is_dir():
+        reader = read_folder
+    elif is_poscar(path):
+        reader = read_poscar
     if reader is None:
         raise ValueError(
-            f"{path} ends in {path.suffix or 'no suffix'!r}; allowed are a folder of .cif files "
-            f"and files that end in {', '.join(READERS)}"
+            f"{path} ends in {path.suffix or 'no suffix'!r}; allowed are a folder of CIFs or "
+            f"POSCARs, a POSCAR, and files that end in {', '.join(READERS)}"
         )
     empty = True
     for row in reader(path):
@@ -68,7 +74,7 @@ def read_rows(path: str | os.PathLike[str]) -> Iterator[Row]:
 
 
 def split_file(folder: Path, split: str) -> Path | None:
-    """The file, or the folder of CIFs, that holds a split in a folder, if it is there."""
+    """The file, or the folder of crystals, that holds a split in a folder, if it is there."""
     candidates = (folder / f"{split}{ending}" for ending in (*READERS, ""))
     return next((file for file in candidates if file.exists()), None)
 
@@ -117,23 +123,41 @@ def read_csv(path: Path) -> Iterator[Row]:
         csv.field_size_limit(limit)
 
 
-def cif_files(folder: Path) -> list[Path]:
-    """The .cif files in a folder and the folders below it, sorted by name."""
-    return sorted(x for x in folder.rglob("*") if x.suffix.lower() == ".cif" and x.is_file())
+def is_cif(path: Path) -> bool:
+    """Whether a name is that of a CIF."""
+    return path.suffix.lower() == ".cif"
 
 
-def read_cif_folder(path: Path) -> Iterator[Row]:
-    """Read the .cif files of a folder; the id is the name in the folder, without `.cif`.
+def is_poscar(path: Path) -> bool:
+    """Whether a name is that of a POSCAR: POSCAR…, CONTCAR…, ….vasp or ….poscar."""
+    if path.suffix.lower() in POSCAR_ENDINGS:
+        return True
+    return path.name.upper().startswith(("POSCAR", "CONTCAR")) and suffix(path) not in READERS
+
+
+def crystal_files(folder: Path) -> list[Path]:
+    """The CIFs and POSCARs in a folder and the folders below it, sorted by name."""
+    return sorted(x for x in folder.rglob("*") if (is_cif(x) or is_poscar(x)) and x.is_file())
+
+
+def read_folder(path: Path) -> Iterator[Row]:
+    """Read the CIFs and POSCARs of a folder.
+
+    The id is the name in the folder, without `.cif`, `.vasp` or `.poscar`.
 
     Raises:
-        ValueError: If there is no .cif file.
+        ValueError: If there is none.
     """
-    files = cif_files(path)
+    files = crystal_files(path)
     if not files:
-        raise ValueError(f"the folder {path} holds no .cif file: {_found(os.listdir(path))}")
+        raise ValueError(
+            f"the folder {path} holds no .cif file and no POSCAR: {_found(os.listdir(path))}"
+        )
     for file in files:
-        name = file.relative_to(path).with_suffix("").as_posix()
-        yield Row(name, file.read_text(encoding="utf-8", errors="replace"))
+        read = read_cif if is_cif(file) else read_poscar
+        for row in read(file):
+            folder = file.relative_to(path).parent
+            yield replace(row, id=(folder / row.id).as_posix())
 
 
 def read_cif_zip(path: Path) -> Iterator[Row]:
@@ -158,6 +182,12 @@ def read_cif_zip(path: Path) -> Iterator[Row]:
 def read_cif(path: Path) -> Iterator[Row]:
     """Read one .cif file; the id is its name without `.cif`."""
     yield Row(path.stem, path.read_text(encoding="utf-8", errors="replace"))
+
+
+def read_poscar(path: Path) -> Iterator[Row]:
+    """Read one POSCAR; the id is its name without `.vasp` or `.poscar`."""
+    name = path.stem if path.suffix.lower() in POSCAR_ENDINGS else path.name
+    yield Row(name, (path.read_text(encoding="utf-8", errors="replace"), "poscar"))
 
 
 def read_extxyz(path: Path) -> Iterator[Row]:
@@ -192,6 +222,8 @@ READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
     ".csv.gz": read_csv,
     ".zip": read_cif_zip,
     ".cif": read_cif,
+    ".vasp": read_poscar,
+    ".poscar": read_poscar,
     ".extxyz": read_extxyz,
     ".xyz": read_extxyz,
 }

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from ase import Atoms
     from pymatgen.core import Structure
 
-    Source: TypeAlias = str | Structure | Atoms
-    """CIF text, a pymatgen Structure or an ASE Atoms."""
+    Source: TypeAlias = str | tuple[str, str] | Structure | Atoms
+    """CIF text, the text of a POSCAR with "poscar", a pymatgen Structure or an ASE Atoms."""
 
 Arrays: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Lattice float32 [3, 3] in Å, fractional coordinates float32 [n, 3], atom types int32 [n]."""
@@ -110,6 +110,8 @@ def structure_of(source: Source) -> Structure:
         if not source.strip():
             raise ValueError("has no CIF text")
         return Structure.from_str(source, fmt="cif")
+    if isinstance(source, tuple):
+        return _of_poscar(source[0])
     if isinstance(source, Structure):
         return source
     _, _, numbers = atoms_arrays(source)
@@ -124,7 +126,7 @@ def standard_arrays(source: Source, *, primitive: bool, niggli: bool) -> Arrays:
     coordinates before the lattice is rebuilt, so that no crystal turns into its mirror image.
 
     Args:
-        source: CIF text, a pymatgen Structure or an ASE Atoms.
+        source: CIF text, the text of a POSCAR with "poscar", a pymatgen Structure or an ASE Atoms.
         primitive: Whether to find the primitive cell.
         niggli: Whether to Niggli-reduce the cell.
 
@@ -143,6 +145,22 @@ def standard_arrays(source: Source, *, primitive: bool, niggli: bool) -> Arrays:
     _, frac_coords = right_handed(structure.lattice.matrix, structure.frac_coords)
     lattice = Lattice.from_parameters(*structure.lattice.parameters).matrix
     return checked_arrays(lattice, frac_coords, numbers)
+
+
+def _of_poscar(text: str) -> Structure:
+    """The crystal of a POSCAR.
+
+    Raises:
+        ValueError: If it does not name its elements, or holds no crystal.
+    """
+    from pymatgen.io.vasp import Poscar
+
+    if not text.strip():
+        raise ValueError("has no POSCAR text")
+    poscar = Poscar.from_str(text)
+    if not poscar.true_names:  # pymatgen makes some up
+        raise ValueError("does not name its elements: add a line with their symbols, as VASP 5 has")
+    return poscar.structure
 
 
 def standardize(request: tuple[Sequence[Source], dict[str, bool]]) -> list[Arrays | str]:

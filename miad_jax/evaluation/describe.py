@@ -19,6 +19,7 @@ from jaxtyping import Float, Int
 from miad_jax.crystal import MIRAGE, Crystal
 from miad_jax.data.properties import density_g_per_cm3
 from miad_jax.data.symmetry import (
+    MIN_IMAGE_DISTANCE_ANGSTROM,
     PYMATGEN_ANGLE_TOLERANCE_DEGREES,
     SPGLIB_ANGLE_TOLERANCE,
     find_symmetry,
@@ -47,6 +48,7 @@ COLUMNS = (
     *("a", "b", "c", "alpha", "beta", "gamma", "volume_angstrom3", "density_g_per_cm3"),
     *(f"{name}_{s:g}" for s in SYMPREC_ANGSTROM for name in ("spacegroup", "spacegroup_number")),
     *(f"spacegroup_number_pymatgen_{s:g}" for s in SYMPREC_ANGSTROM),
+    "spacegroup_reason",
     *("min_distance_angstrom", "valid_structure", "plausible", "implausible_because"),
     *("refined", "reason"),
 )
@@ -54,7 +56,8 @@ COLUMNS = (
 
 Edges and angles are those of the Niggli cell. `spacegroup_…` are spglib's with its own rule for
 angles, `spacegroup_number_pymatgen_…` spglib's with pymatgen's angle tolerance of 5°, which papers
-print; the number that ends a name is the tolerance in Å.
+print; the number that ends a name is the tolerance in Å. Where spglib finds none, the group is not
+known, which is not P1: the columns are empty, and `spacegroup_reason` says why.
 """
 
 
@@ -80,7 +83,8 @@ def describe(
             than this; `refined` says whether it was. None leaves it.
 
     Returns:
-        A row with the keys `COLUMNS`. `implausible_because` is empty for a plausible crystal. Where
+        A row with the keys `COLUMNS`. `implausible_because` is empty for a plausible crystal, and
+        `spacegroup_reason` for one whose space groups are all known. Where
         `reason` is not empty, `valid_structure` and `plausible` are False, what cannot be known
         is None, and edges and angles are those of the cell as it is.
 
@@ -191,7 +195,25 @@ def _structure(lattice: np.ndarray, frac_coords: np.ndarray, atom_types: np.ndar
     }
     for symprec in SYMPREC_ANGSTROM:
         row |= _spacegroups(lattice, frac_coords, atom_types, symprec)
+    row["spacegroup_reason"] = _why_no_spacegroup(row, lattice)
     return row
+
+
+def _why_no_spacegroup(row: Row, lattice: np.ndarray) -> str:
+    """Why spglib found no space group at some tolerance, or an empty string."""
+    missing = [
+        f"{s:g}"
+        for s in SYMPREC_ANGSTROM
+        if None in (row[f"spacegroup_number_{s:g}"], row[f"spacegroup_number_pymatgen_{s:g}"])
+    ]
+    if not missing:
+        return ""
+    image = float(np.linalg.norm(lattice, axis=-1).min())
+    if image < MIN_IMAGE_DISTANCE_ANGSTROM:
+        return f"spglib is not asked: an atom and its own image are {image:.2g} Å apart"
+    closest = row["min_distance_angstrom"]
+    apart = "" if closest is None else f"; two atoms are {closest:.2g} Å apart"
+    return f"spglib finds none at {' and '.join(missing)} Å{apart}"
 
 
 def _spacegroups(

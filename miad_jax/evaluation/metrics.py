@@ -40,12 +40,13 @@ POTENTIAL, DFT = "e_above_hull_ev_per_atom", "dft_e_above_hull_ev_per_atom"
 SYMMETRIES = (
     (
         "spacegroup_number", "",
-        "space group by spglib, with its own rule for angles, other than P1, of the crystals",
+        "space group by spglib, with its own rule for angles, other than P1, of the crystals; "
+        "where spglib finds none it is not known, which counts in the total and not as above P1",
     ),
     (
         "spacegroup_number_pymatgen", f" and {PYMATGEN_ANGLE_TOLERANCE_DEGREES:g}°",
         "space group by spglib, with the angle tolerance that pymatgen gives it and papers print, "
-        "other than P1, of the crystals",
+        "other than P1, of the crystals, those where spglib finds none included",
     ),
 )  # fmt: skip
 """Columns of space groups, how their names in tables end, and what they say."""

@@ -34,6 +34,7 @@ def evaluate(
     *,
     out: str | os.PathLike[str] | None = None,
     calculator: str = CHGNET,
+    weights: str | os.PathLike[str] | None = None,
     hull: str | os.PathLike[str] | Hull | None = None,
     elements: str | os.PathLike[str] | None = None,
     num_relaxed: int | None = None,
@@ -62,15 +63,16 @@ def evaluate(
         [True, True, True, True]
 
     Args:
-        structures: The folder of samples that `python -m miad_jax.sample` wrote; a folder or zip
-            of CIFs, an extxyz, or a CSV with a column `cif`; a batch of crystals; or a list of
-            pymatgen Structures, None for a sample that failed.
+        structures: The folder of samples that `python -m miad_jax.sample` wrote; a folder of
+            CIFs or POSCARs, a zip of CIFs, an extxyz, or a CSV with a column `cif`; a batch of
+            crystals; or a list of pymatgen Structures, None for a sample that failed.
         reference: A data set, its name or its path. Its training split is what is known already,
             its test split what is to be covered, its formation energies make the hull.
         out: Folder for the report, for what continues an interrupted call, and for relaxations.
             None writes nothing, and keeps neither matches nor relaxations.
-        calculator: Potential that relaxes the samples: "chgnet", "module:factory" of any ASE
-            calculator, or "none" for no energies.
+        calculator: Potential that relaxes the samples: "chgnet", "nequix", "sevennet",
+            "module:factory" of any ASE calculator, or "none" for no energies.
+        weights: Weights of NequIX or SevenNet, by name or as a file; the potential's own when None.
         hull: A hull; a JSON of computed entries at total energies (.json or .json.gz); or a table
             (.csv or .csv.gz) with a column `formula` and one of formation energies in eV/atom, such
             as `formation_energy_per_atom`. None makes that of the reference's crystals.
@@ -99,6 +101,7 @@ def evaluate(
     """
     plan = make_plan(
         calculator=calculator,
+        weights=weights,
         hull=hull,
         elements=elements,
         num_relaxed=num_relaxed,

@@ -16,6 +16,7 @@ from miad_jax.evaluation.stability.dft import DftEnergy, read_dft_energies
 from miad_jax.evaluation.stability.hull import Hull
 from miad_jax.evaluation.stability.hull_files import read_hull
 from miad_jax.evaluation.stability.potential import CHGNET
+from miad_jax.evaluation.stability.potentials import check_installed, check_potential
 from miad_jax.evaluation.stability.relax import settings_of
 
 EXTRA = ("smact", "matminer", "chgnet")
@@ -27,7 +28,8 @@ class Plan:
     """What is asked of an evaluation.
 
     Attributes:
-        calculator: "chgnet" or "module:factory"; "none" for no energies.
+        calculator: "chgnet", "nequix", "sevennet" or "module:factory"; "none" for no energies.
+        weights: Name or file of the potential's weights; None for its own.
         hull: The hull; None for that of the reference's crystals.
         hull_file: What it was read from.
         elements_file: What the energies of its elements were read from.
@@ -42,6 +44,7 @@ class Plan:
     """
 
     calculator: str = CHGNET
+    weights: str | os.PathLike[str] | None = None
     hull: Hull | None = None
     hull_file: str = "none: the reference's crystals"
     elements_file: str = "none"
@@ -87,6 +90,7 @@ class Plan:
         }
         if self.has_energies:
             said |= {
+                "weights": "the potential's own" if self.weights is None else str(self.weights),
                 "hull file": self.hull_file,
                 "elements file": self.elements_file,
                 "DFT energies": self.dft_file,
@@ -104,6 +108,7 @@ class Plan:
 def make_plan(
     *,
     calculator: str,
+    weights: str | os.PathLike[str] | None,
     hull: str | os.PathLike[str] | Hull | None,
     elements: str | os.PathLike[str] | None,
     num_relaxed: int | None,
@@ -123,11 +128,14 @@ def make_plan(
     if num_relaxed is not None:
         _check_num_relaxed(num_relaxed, calculator)
     if calculator == "none":
-        asked = {"dft_inputs": dft_inputs, "dft_energies": dft_energies}
+        asked = {"weights": weights, "dft_inputs": dft_inputs, "dft_energies": dft_energies}
         if names := [name for name, value in asked.items() if value is not None]:
             raise ValueError(f"{names[0]} needs relaxed crystals: leave out calculator=none")
     else:
         settings_of(calculator, max_steps, seconds_per_crystal=seconds_per_crystal)
+        check_potential(calculator, weights)
+        if calculator != CHGNET:
+            check_installed(calculator)
     if dft_energies is not None and hull is None:
         raise ValueError("dft_energies needs a hull: give --hull")
     if elements is not None and (hull is None or isinstance(hull, Hull)):
@@ -152,6 +160,7 @@ def make_plan(
         )
     return Plan(
         calculator="none" if calculator == CHGNET and CHGNET in missing else calculator,
+        weights=weights,
         hull=hull,
         hull_file=hull_file,
         elements_file="none" if elements is None else os.fspath(elements),

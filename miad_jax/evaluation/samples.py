@@ -55,7 +55,7 @@ def load_samples(
 
     Args:
         source: The folder that `python -m miad_jax.sample` wrote, whose samples are taken as
-            generated, the refined ones as refined; a folder or zip of CIFs, an
+            generated, the refined ones as refined; a folder of CIFs or POSCARs, a zip of CIFs, an
             extxyz, or a CSV with a column `cif`; a batch of crystals, with or without mirage
             atoms; or a list of pymatgen Structures and single Crystals, None for a sample that
             failed. A `SampleSet` is returned as it is.

@@ -101,7 +101,8 @@ def _potential_and_hull(work: Work) -> None:
         check_dft_energies(plan.dft, work.ids, work.hull)
     known = settings_of(plan.calculator, plan.max_steps)
     open_folder(work.relaxations, known)
-    work.facts = ask_potential(work.relaxations, known, work.executor)
+    work.facts = ask_potential(work.relaxations, known, work.executor, plan.weights, work.progress)
+    work.settings["relaxed with"] = dict(work.facts)
 
 
 def _uniqueness_and_novelty(work: Work) -> None:
@@ -165,6 +166,7 @@ def _elemental_energies(work: Work) -> None:
         work.reference,
         work.plan.calculator,
         facts=work.facts,
+        weights=work.plan.weights,
         executor=work.executor,
         progress=work.progress,
     )
@@ -186,6 +188,7 @@ def _relaxation(work: Work) -> None:
         work.relaxations,
         ids=work.ids[:num],
         calculator=plan.calculator,
+        weights=plan.weights,
         max_steps=plan.max_steps,
         seconds_per_crystal=plan.seconds_per_crystal,
         facts=work.facts,

@@ -170,6 +170,27 @@ def test_bad_rows_are_listed_with_their_reason_and_the_rest_is_used(tmp_path):
     assert_equal((crystals, records), load_dataset(path))
 
 
+def test_a_folder_of_poscars_is_a_dataset(tmp_path):
+    for name, structure in (("salt", SALT), ("quartz", QUARTZ)):
+        (tmp_path / f"POSCAR_{name}").write_text(structure.to(fmt="poscar"))
+    lines = SALT.to(fmt="poscar").splitlines()
+    nameless = [*lines[:5], *lines[6:8], *(x.rpartition(" ")[0] for x in lines[8:])]
+    (tmp_path / "nameless.vasp").write_text("\n".join(nameless) + "\n")
+    (tmp_path / "empty.vasp").touch()
+    (tmp_path / "prose.vasp").write_text("this is no POSCAR")
+
+    crystals, records = load_dataset(tmp_path)
+
+    assert list(records.ids) == ["POSCAR_quartz", "POSCAR_salt"]
+    assert crystals.num_atoms.tolist() == [9, 2]
+    reasons = dict(records.rejected)
+    assert sorted(reasons) == ["empty", "nameless", "prose"]
+    assert reasons["nameless"].startswith("does not name its elements")
+    assert reasons["empty"] == "has no POSCAR text"
+    (tmp_path / "POSCAR_salt").rename(tmp_path / "POSCAR_sodium")
+    assert load_dataset(tmp_path)[1].fingerprint != records.fingerprint
+
+
 def test_workers_give_what_this_process_gives_and_say_nothing(tmp_path, capfd, recwarn):
     cifs = {str(i): [CIFS["salt"], CIFS["quartz"], COARSE][i % 3] for i in range(TWO_WORKERS)}
     rows = list(read_rows(write_csv(tmp_path / "set.csv", cifs | BAD, ())))

@@ -96,6 +96,37 @@ def test_a_folder_of_cifs_is_read_by_name(tmp_path):
     assert [row.source for row in rows[:2]] == ["A", "B"]
 
 
+POSCAR = """cesium chloride
+1.0
+4.12 0 0
+0 4.12 0
+0 0 4.12
+Cs Cl
+1 1
+direct
+0 0 0
+0.5 0.5 0.5
+"""
+
+
+def test_a_folder_of_poscars_is_read_by_name(tmp_path):
+    (tmp_path / "mp-1").mkdir()
+    names = ["CONTCAR.b", "POSCAR", "a.vasp", "b.POSCAR", "mp-1/POSCAR", "poscar_7"]
+    for name in names:
+        (tmp_path / name).write_text(POSCAR)
+    (tmp_path / "POSCAR.cif").write_text("A")
+    (tmp_path / "INCAR").touch()
+
+    rows = list(read_rows(tmp_path))
+
+    ids = ["CONTCAR.b", "POSCAR", "POSCAR", "a", "b", "mp-1/POSCAR", "poscar_7"]
+    assert sorted(row.id for row in rows) == ids
+    assert [row.source for row in rows if row.source != (POSCAR, "poscar")] == ["A"]
+    for name in names[:4]:
+        (row,) = read_rows(tmp_path / name)
+        assert row.source == (POSCAR, "poscar")
+
+
 def test_a_zip_of_cifs_is_read_by_name(tmp_path):
     path = tmp_path / "set.zip"
     with zipfile.ZipFile(path, "w") as archive:
@@ -113,7 +144,7 @@ def test_what_holds_no_cif_says_what_it_holds(tmp_path):
     with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
         archive.writestr("train.csv", "cif")
 
-    with pytest.raises(ValueError, match=r"no \.cif file: found notes\.txt"):
+    with pytest.raises(ValueError, match=r"no \.cif file and no POSCAR: found notes\.txt"):
         list(read_rows(tmp_path / "folder"))
     with pytest.raises(ValueError, match=r"no \.cif file: found train\.csv"):
         list(read_rows(tmp_path / "set.zip"))

@@ -152,6 +152,10 @@ def test_overlapping_atoms_are_a_crystal_that_is_not_valid():
     same_place = describe(crystal(CUBE, np.zeros((2, 3)), [6, 6]))
     assert same_place["min_distance_angstrom"] == 0
     assert same_place["spacegroup_0.1"] is None
+    assert same_place["spacegroup_number_pymatgen_0.01"] is None
+    assert same_place["spacegroup_reason"] == (
+        "spglib finds none at 0.1 and 0.01 Å; two atoms are 0 Å apart"
+    )
     assert same_place["reason"] == ""
 
 
@@ -160,6 +164,15 @@ def test_single_atom_has_no_smallest_distance_and_is_valid():
     assert row["min_distance_angstrom"] is None
     assert row["valid_structure"] is True
     assert row["spacegroup_0.1"] == "Pm-3m"
+    assert row["spacegroup_reason"] == ""
+
+
+def test_spglib_is_not_asked_of_a_cell_as_thin_as_a_bond():
+    row = describe(crystal(np.diag([0.4, 4.0, 4.0]), [[0, 0, 0]], [6]))
+    assert row["spacegroup_number_0.1"] is None
+    assert row["spacegroup_reason"] == (
+        "spglib is not asked: an atom and its own image are 0.4 Å apart"
+    )
 
 
 def test_small_volume_is_not_valid():

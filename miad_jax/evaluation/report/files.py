@@ -11,10 +11,8 @@ viewer/         3Dmol.js and its licence: what turns the crystals of the page
 
 from __future__ import annotations
 
-import io
 import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +24,7 @@ from miad_jax.evaluation.describe import COLUMNS
 from miad_jax.evaluation.report.crystals import cif_files, forms_shown
 from miad_jax.evaluation.report.page import Cards, html_page
 from miad_jax.evaluation.results import SAMPLE_COLUMNS, EvaluationResult
+from miad_jax.evaluation.stability.frames import frame_of, frames_text
 from miad_jax.evaluation.statistics import Quantity, Rate
 from miad_jax.storage.files import write_atomically
 
@@ -49,7 +48,7 @@ def write_report(directory: Path, result: EvaluationResult, cards: Cards | None 
     table = result.table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
     _write(directory / "crystals.csv", table)
     if any(structure is not None for structure in result.relaxed):
-        _write(directory / "relaxed.extxyz", _relaxed_text(result))
+        write_atomically(directory / "relaxed.extxyz", _relaxed_text(result))
     else:
         (directory / "relaxed.extxyz").unlink(missing_ok=True)  # of an earlier report
     forms = forms_shown(result)
@@ -129,36 +128,21 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, str | int | float | None) else str(value)
 
 
-def _relaxed_text(result: EvaluationResult) -> str:
-    """The relaxed crystals as extxyz."""
-    from ase.io import write
-
+def _relaxed_text(result: EvaluationResult) -> bytes:
+    """The relaxed crystals as extxyz, each with `id`, `energy` of the cell and `e_above_hull`."""
     pairs = zip(result.relaxed, result.rows, strict=True)
-    frames = [_frame(structure, row) for structure, row in pairs if structure is not None]
-    buffer = io.StringIO()
-    write(buffer, frames, format="extxyz")
-    return buffer.getvalue()
+    return frames_text(
+        [_frame(structure, row) for structure, row in pairs if structure is not None]
+    )
 
 
 def _frame(structure: Structure, row: Mapping[str, Any]) -> Atoms:
-    """A relaxed crystal with `id`, `energy` (of the cell, in eV) and `e_above_hull` (eV/atom).
-
-    ASE reads the energy back as that of a calculator. An id of several lines becomes one line.
-    """
-    from ase import Atoms
-
+    """A relaxed crystal with what is known of it."""
     energy = row["energy_ev_per_atom"]
-    info = {
-        # ASE reads a backslash as the beginning of an escape, but writes it as it is.
-        "id": re.sub(r"\s+", " ", str(row["id"])).replace("\\", "\\\\"),
-        "energy": None if energy is None else energy * len(structure),
-        "e_above_hull": row["e_above_hull_ev_per_atom"],
-        "relaxation": row["relaxation"],
-    }
-    return Atoms(
-        numbers=[site.specie.Z for site in structure],
-        positions=structure.cart_coords,
-        cell=structure.lattice.matrix,
-        pbc=True,
-        info={name: value for name, value in info.items() if value is not None},
+    return frame_of(
+        structure,
+        id=row["id"],
+        energy=None if energy is None else energy * len(structure),
+        e_above_hull=row["e_above_hull_ev_per_atom"],
+        relaxation=row["relaxation"],
     )

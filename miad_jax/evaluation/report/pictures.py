@@ -115,8 +115,11 @@ def spacegroups_picture(rows: Sequence[Row]) -> Picture:
         )
 
     common = ", ".join(f"{symbol} {count}" for symbol, count in counts.most_common(8))
+    unknown = counts.get("none found", 0)
+    none_found = f"; spglib finds none for {unknown} of {len(rows)}" if unknown else ""
     notes = [
-        f"{len(counts)} different; P1 are {p1('spacegroup_number')} Å tolerance",
+        f"{len(counts) - bool(unknown)} different; P1 are {p1('spacegroup_number')} Å tolerance"
+        f"{none_found}",
         f"These are spglib's with its own rule for angles. With pymatgen's {ANGLE:g}°, which "
         f"papers print, P1 are {p1('spacegroup_number_pymatgen')} Å",
     ]

@@ -69,6 +69,7 @@ def summarise(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "num_above_p1": symmetric,
         "num_above_p1_by_pymatgen": sum((number or 1) > 1 for number in by_pymatgen),
         "num_asked_by_pymatgen": len(by_pymatgen),
+        "num_without_spacegroup": sum(row["spacegroup_number_0.1"] is None for row in good),
         "num_spacegroups": len({row["spacegroup_number_0.1"] for row in good} - {None}),
         "mean_atoms_per_cell": float(np.mean([row["num_atoms"] for row in good])) if good else None,
         "median_density_g_per_cm3": median("density_g_per_cm3"),
@@ -168,6 +169,12 @@ def summary_text(
         "as not plausible. The range in brackets is a 95 % interval.",
         "",
     ]
+    if unknown := numbers["num_without_spacegroup"]:
+        lines += [
+            f"The space group of {unknown} crystals is not known, because spglib finds none; they "
+            "count among the crystals, and not as above P1.",
+            "",
+        ]
     if numbers["implausible_because"]:
         lines += ["Crystals that are not plausible:", ""]
         lines += [f"- {n}: {why}" for why, n in numbers["implausible_because"].items()] + [""]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -34,21 +35,31 @@ def elemental_energies(
     calculator: str,
     *,
     facts: Mapping[str, Any],
+    weights: str | os.PathLike[str] | None = None,
     executor: Executor | None = None,
     progress: Progress | bool = False,
 ) -> ElementalEnergies:
     """Fit a potential's elemental energies to a data set's formation energies, once; cached.
 
     Some thirty crystals of each element are enough, and get an energy as they are. The cache is
-    named by the data set, by what the potential says of itself, its version among it, and by the
-    version of pymatgen, which corrects energies.
+    named by all that the energies depend on: the potential, its weights and version, the version of
+    pymatgen, which corrects them, and the data set.
+
+    Args:
+        reference: The data set.
+        calculator: The potential, as of `relax`.
+        facts: What the potential says of itself; see `relax.ask_potential`.
+        weights: As of `relax`.
+        executor: Where crystals get their energies.
+        progress: Where to show how far it has come.
 
     Raises:
         ValueError: If the data set has no formation energies, or the potential gave no energy.
     """
     formation = reference.required_formation_energies()
-    identity = [calculator, dict(facts), version("pymatgen"), reference.fingerprint]
-    name = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+    depends = {"calculator": calculator, **facts, "pymatgen": version("pymatgen")}
+    identity = f"{json.dumps(depends, sort_keys=True)} {reference.fingerprint}"
+    name = hashlib.sha256(identity.encode()).hexdigest()[:16]
     folder = default_cache_dir() / "elemental_energies" / name
     file = folder.with_suffix(".json")
     if file.exists():
@@ -62,6 +73,7 @@ def elemental_energies(
         folder,
         ids=[str(i) for i in chosen],
         calculator=calculator,
+        weights=weights,
         max_steps=0,
         facts=facts,
         executor=executor,

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from ase import Atoms
     from ase.calculators.calculator import BaseCalculator
 
-CHGNET = "chgnet"
+CHGNET, SEVENNET = "chgnet", "sevennet"
 CHGNET_MAX_ATOMIC_NUMBER = 94
+SEVENNET_WEIGHTS = "7net-l3i5"
 
 VOLUME_PER_ATOM_ANGSTROM3 = (1.0, 1000.0)
 """A cell outside of these bounds has collapsed or come apart, whatever its energy."""
@@ -38,11 +39,16 @@ Record = dict[str, Any]
 
 
 def describe_potential(request: Mapping[str, Any]) -> Record:
-    """What a potential says of itself: `energies_are_corrected` and `version`, or `refused`.
+    """What a potential says of itself, or `refused` and why it cannot be used.
 
     Args:
-        request: `calculator`, its name; `path`, the folders in which modules are found; `log`,
-            the file to which everything is printed; `parent`, the process id of the parent.
+        request: `calculator`, its name; `weights_file`, the name or the file of its weights, "" for
+            its own; `path`, the folders in which modules are found; `log`, the file to which
+            everything is printed; `parent`, the process id of the parent.
+
+    Returns:
+        `energies_are_corrected`; `version`, of its package; `weights`, their name; and
+        `weights_sha256`, "" where their file is not known.
     """
     try:
         _, facts = _potential(*_process(request))
@@ -98,13 +104,14 @@ def _relax(atoms: Atoms, max_steps: int, fmax_ev_per_angstrom: float) -> Record:
     from ase.filters import FrechetCellFilter
     from ase.optimize import FIRE
 
-    if reason := _volume_out_of_bounds(atoms):
+    if reason := volume_out_of_bounds(atoms.get_volume() / len(atoms)):
         return {"status": "failed", "reason": reason}
     optimizer = FIRE(FrechetCellFilter(atoms), logfile=None)
     status = "not converged"
     for converged in optimizer.irun(fmax=fmax_ev_per_angstrom, steps=max_steps):
         status = "converged" if converged else "not converged"
-        if reason := _not_finite(atoms) or _volume_out_of_bounds(atoms):
+        reason = _not_finite(atoms) or volume_out_of_bounds(atoms.get_volume() / len(atoms))
+        if reason:
             reason = f"the relaxation diverges: at step {optimizer.nsteps} {reason}"
             return {"status": "failed", "reason": reason}
     return {
@@ -127,9 +134,9 @@ def _not_finite(atoms: Atoms) -> str:
     return f"the potential's answer is not finite ({', '.join(wrong)})" if wrong else ""
 
 
-def _volume_out_of_bounds(atoms: Atoms) -> str:
-    """Why the cell is no solid's, or an empty string."""
-    volume = float(atoms.get_volume()) / len(atoms)
+def volume_out_of_bounds(angstrom3_per_atom: float) -> str:
+    """Why a cell is no solid's, or an empty string."""
+    volume = float(angstrom3_per_atom)
     low, high = VOLUME_PER_ATOM_ANGSTROM3
     if low <= volume <= high:
         return ""
@@ -141,14 +148,15 @@ def _plain(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 
-def _process(request: Mapping[str, Any]) -> tuple[str, tuple[str, ...], str, int]:
+def _process(request: Mapping[str, Any]) -> tuple[str, str, tuple[str, ...], str, int]:
     """What of a request is the same for all that a process gets."""
-    return request["calculator"], tuple(request["path"]), request["log"], request["parent"]
+    name, weights_file = request["calculator"], request["weights_file"]
+    return name, weights_file, tuple(request["path"]), request["log"], request["parent"]
 
 
 @functools.cache
 def _potential(
-    name: str, path: tuple[str, ...], log: str, parent: int
+    name: str, weights_file: str, path: tuple[str, ...], log: str, parent: int
 ) -> tuple[BaseCalculator, dict[str, Any]]:
     """Load a potential, once in a process.
 
@@ -163,7 +171,7 @@ def _potential(
         sys.path[:] = path  # what the parent finds, the worker finds
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return _load(name)
+        return _load(name, weights_file)
 
 
 def _follow(parent: int) -> None:
@@ -173,17 +181,19 @@ def _follow(parent: int) -> None:
     os._exit(1)
 
 
-def _load(name: str) -> tuple[BaseCalculator, dict[str, Any]]:
-    """Load "chgnet", or call the factory of "module:factory".
+def _load(name: str, weights_file: str) -> tuple[BaseCalculator, dict[str, Any]]:
+    """Load "chgnet" or "sevennet", or call the factory of "module:factory".
 
     Returns:
-        The ASE calculator, and what it says of itself: `energies_are_corrected`, `version`.
+        The ASE calculator, and what it says of itself; see `describe_potential`.
 
     Raises:
         ValueError: If it cannot be loaded, or does not declare what its energies are.
     """
     if name == CHGNET:
         return _load_chgnet()
+    if name == SEVENNET:
+        return _load_sevennet(weights_file)
     module_name, _, factory_name = name.partition(":")
     try:
         module = importlib.import_module(module_name)
@@ -203,6 +213,7 @@ def _load(name: str) -> tuple[BaseCalculator, dict[str, Any]]:
     corrected = getattr(factory, "energies_are_corrected", None)
     if corrected is None:
         corrected = getattr(module, "energies_are_corrected", None)
+    weights = getattr(factory, "weights", None) or getattr(module, "weights", None)
     if not isinstance(corrected, bool):
         raise ValueError(
             f"the calculator {name!r} does not say what its energies are: add the line "
@@ -219,7 +230,27 @@ def _load(name: str) -> tuple[BaseCalculator, dict[str, Any]]:
     version = getattr(module, "__version__", "")
     if not version and module.__file__:
         version = hashlib.sha256(Path(module.__file__).read_bytes()).hexdigest()[:16]
-    return calculator, {"energies_are_corrected": corrected, "version": str(version)}
+    try:
+        return calculator, _facts(corrected, str(version), weights and Path(weights))
+    except OSError as error:
+        raise ValueError(
+            f"the weights that {module_name} names cannot be read ({error}): `weights` is the path "
+            "of their file"
+        ) from error
+
+
+def _facts(
+    corrected: bool, version: str, weights: Path | None, weights_name: str = ""
+) -> dict[str, Any]:
+    """What `describe_potential` returns."""
+    sha256 = hashlib.sha256(weights.read_bytes()).hexdigest() if weights else ""
+    name = weights_name or (weights.name if weights else "")
+    return {
+        "energies_are_corrected": corrected,
+        "version": version,
+        "weights": name,
+        "weights_sha256": sha256,
+    }
 
 
 def _load_chgnet() -> tuple[BaseCalculator, dict[str, Any]]:
@@ -232,5 +263,36 @@ def _load_chgnet() -> tuple[BaseCalculator, dict[str, Any]]:
             'pip install "miad_jax[eval]"'
         ) from error
     calculator = CHGNetCalculator(use_device="cpu")
-    version = f"chgnet {importlib.metadata.version('chgnet')}, weights {calculator.version}"
-    return calculator, {"energies_are_corrected": True, "version": version}
+    import chgnet
+
+    version = str(calculator.version)
+    (weights,) = (Path(chgnet.__file__).parent / "pretrained" / version).glob("*.pth.tar")
+    package = f"chgnet {importlib.metadata.version('chgnet')}"
+    return calculator, _facts(True, package, weights, version)
+
+
+def _load_sevennet(weights_file: str) -> tuple[BaseCalculator, dict[str, Any]]:
+    """SevenNet on the CPU, with weights that come with it, or with those of a file.
+
+    Its energies are those of the Materials Project's GGA and GGA+U without corrections.
+    """
+    try:
+        from sevenn.calculator import SevenNetCalculator
+        from sevenn.util import pretrained_name_to_path
+    except ImportError as error:
+        raise ValueError(
+            f"the potential {SEVENNET!r} cannot be imported ({_plain(error)}): "
+            'pip install "miad_jax[sevennet]"'
+        ) from error
+    path, name = Path(weights_file), ""
+    if not path.is_file():
+        name = weights_file or SEVENNET_WEIGHTS
+        path = Path(pretrained_name_to_path(name))
+    try:
+        calculator = SevenNetCalculator(str(path), device="cpu")
+    except Exception as error:  # readers of foreign files raise all there is
+        raise ValueError(
+            f"{path} holds no weights of SevenNet for one kind of energies ({_plain(error)})"
+        ) from error
+    package = f"sevenn {importlib.metadata.version('sevenn')}"
+    return calculator, _facts(False, package, path, name)

@@ -1,4 +1,4 @@
-"""Relax many crystals with an interatomic potential, in workers that may hang or die.
+"""Relax many crystals with an interatomic potential, and keep what is done.
 
     settings.json    what the results depend on
     crystals/        one file a crystal, named by the hash of the crystal and the settings
@@ -10,15 +10,18 @@ that cannot be relaxed, outlasts its limit or takes its worker down is failed, w
 and the rest goes on. One that took its worker down is tried again by the next call, one that
 outlasted its limit when that is longer; to try another again, delete its file.
 
-The potential is CHGNet, whose weights come with it, or any ASE calculator as "module:factory".
-The factory is called without arguments, and it or its module says what its energies are:
+The potential is "chgnet" or "sevennet", whose weights come with them, "nequix", or any ASE
+calculator as "module:factory". NequIX runs in this process, in batches (`batches`); the others run
+crystal by crystal in workers, which may hang or die. A factory is called without arguments, and it
+or its module says what its energies are and, if it has any, where its weights are:
 
     from fairchem.core import OCPCalculator
 
     energies_are_corrected = False  # eqV2's are not; True if they carry the MP2020 corrections
+    weights = "eqV2_153M_omat_mp_salex.pt"  # results of other weights never mix with these
 
     def eqv2():
-        return OCPCalculator(checkpoint_path="eqV2_153M_omat_mp_salex.pt", cpu=True)
+        return OCPCalculator(checkpoint_path=weights, cpu=True)
 
 (The paper relaxed with eqV2 by LBFGS in a fixed cell, 100 steps at most; here every potential
 relaxes cell and positions by FIRE.)
@@ -31,16 +34,18 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from miad_jax.evaluation.stability import potential
+from miad_jax.evaluation.stability.batches import relax_in_batches
+from miad_jax.evaluation.stability.nequix import NEQUIX, find_weights, load_nequix
 from miad_jax.evaluation.stability.potential import CHGNET, Record
+from miad_jax.evaluation.stability.potentials import check_potential
+from miad_jax.evaluation.stability.relaxation import Relaxation, outcome_of, record_of
 from miad_jax.evaluation.stability.relaxation_folder import (
     LOG,
     SETTINGS,
@@ -50,7 +55,6 @@ from miad_jax.evaluation.stability.relaxation_folder import (
     write_record,
 )
 from miad_jax.evaluation.stability.suitability import request_of, why_not
-from miad_jax.evaluation.validity.structure import MIN_VALID_DISTANCE_ANGSTROM, min_distance
 from miad_jax.parallel.executor import Executor, WorkerFailure
 from miad_jax.parallel.pool import Pool
 from miad_jax.parallel.progress import Progress, as_progress
@@ -60,36 +64,17 @@ if TYPE_CHECKING:
 
 METHOD = "FIRE over positions and cell (FrechetCellFilter)"
 
-
-@dataclass(frozen=True)
-class Relaxation:
-    """What became of one crystal.
-
-    Attributes:
-        status: "converged", "not converged" within the steps, or "failed".
-        steps: Steps that were made; None if failed.
-        energy_ev_per_atom: Total energy of the potential, per atom; None if failed.
-        energy_is_corrected: Whether that energy carries the MP2020 corrections; None if failed.
-        structure: The relaxed crystal; None if failed.
-        reason: Why it failed; empty unless it did.
-        lost: Whether its worker ended over it: no outcome yet, the next call tries again.
-    """
-
-    status: Literal["converged", "not converged", "failed"]
-    steps: int | None = None
-    energy_ev_per_atom: float | None = None
-    energy_is_corrected: bool | None = None
-    structure: Structure | None = None
-    reason: str = ""
-    lost: bool = False
+FACTS = ("energies_are_corrected", "version", "weights", "weights_sha256")
+"""What a potential says of itself, which results depend on."""
 
 
 def relax(
     structures: Sequence[Structure | None],
-    directory: str | os.PathLike[str],
+    directory: str | os.PathLike[str] | None = None,
     *,
-    ids: Sequence[str],
+    ids: Sequence[str] | None = None,
     calculator: str = CHGNET,
+    weights: str | os.PathLike[str] | None = None,
     max_steps: int = 1500,
     fmax_ev_per_angstrom: float = 0.1,
     seconds_per_crystal: float = 600,
@@ -99,11 +84,19 @@ def relax(
 ) -> list[Relaxation]:
     """Relax cell and positions of every crystal.
 
+    Example:
+        >>> crystals, _ = miad_jax.load_dataset("prototypes", "test")
+        >>> structures = miad_jax.to_structures(crystals[:4])
+        >>> relaxed = miad_jax.relax(structures, calculator="nequix")  # doctest: +SKIP
+        >>> relaxed[0].energy_ev_per_atom  # doctest: +SKIP
+
     Args:
         structures: The crystals; None where there is none.
-        directory: Where results are kept; made if missing.
-        ids: A name for each crystal, for the people who read the files.
-        calculator: "chgnet", or "module:factory" for any ASE calculator.
+        directory: Where results are kept; made if missing. None keeps nothing.
+        ids: A name for each crystal, for the people who read the files; its number when None.
+        calculator: "chgnet", "nequix", "sevennet", or "module:factory" for any ASE calculator.
+        weights: Name or file of the potential's weights; see `potentials.NAMED_WEIGHTS`. None takes
+            its own.
         max_steps: Steps at most; 0 gives the energy of the crystal as it is.
         fmax_ev_per_angstrom: Converged if no force, on atoms or cell, is larger.
         seconds_per_crystal: A relaxation that takes longer is failed; the first of a worker, and
@@ -111,7 +104,8 @@ def relax(
         facts: What `ask_potential` returned; the potential is asked when None, which loads it once
             more.
         executor: Where crystals are relaxed; local worker processes of one thread each, one for
-            each usable core, when None. `Serial` relaxes in this process, without the limit.
+            each usable core, when None. `Serial` relaxes in this process, without the limit. NequIX
+            takes of it the number of workers: so many devices of JAX at most.
         progress: Where to show how far it has come.
 
     Returns:
@@ -122,6 +116,8 @@ def relax(
             its energies, or the directory holds other files or relaxations of other settings.
     """
     settings = settings_of(calculator, max_steps, fmax_ev_per_angstrom, seconds_per_crystal)
+    check_potential(calculator, weights)
+    ids = [str(i) for i in range(len(structures))] if ids is None else ids
     if len(ids) != len(structures):
         raise ValueError(f"{len(structures)} structures but {len(ids)} ids: give one for each")
     reasons = [why_not(structure) for structure in structures]
@@ -129,37 +125,67 @@ def relax(
     if not given:
         return [Relaxation("failed", reason=reason) for reason in reasons]
 
-    folder, executor = Path(directory), executor or Pool()
-    open_folder(folder, settings)
-    settings |= facts or ask_potential(folder, settings, executor)
-    SETTINGS.open(folder, settings)
-    keys = {i: key_of(request_of(structure), settings) for i, structure in given.items()}
-    first: dict[str, int] = {}
-    for i, key in keys.items():
-        first.setdefault(key, i)
-    records = {key: read_record(folder, key, seconds_per_crystal) for key in first}
-    todo = [key for key, record in records.items() if record is None]
-    process = _process(folder)
-    requests = [settings | process | request_of(given[first[key]]) for key in todo]
-    found = executor.map(potential.relax, requests, seconds=seconds_per_crystal)
-    bar = as_progress(progress).bar(
-        "relaxing", len(records), unit="crystal", done=len(records) - len(todo)
-    )
-    with closing(found), bar:
-        for index, result in found:
-            key = todo[index]
-            record = {"id": str(ids[first[key]]), **_record(result, seconds_per_crystal)}
-            if not record.get("lost"):
-                write_record(folder, key, record)
-            records[key] = record
-            bar.advance()
-    corrected = bool(settings["energies_are_corrected"])
+    with _folder(directory) as folder:
+        executor = executor or Pool()
+        open_folder(folder, settings)
+        settings |= facts or ask_potential(folder, settings, executor, weights, progress)
+        SETTINGS.open(folder, settings)
+        keys = {i: key_of(request_of(structure), settings) for i, structure in given.items()}
+        first: dict[str, int] = {}
+        for i, key in keys.items():
+            first.setdefault(key, i)
+        records = {key: read_record(folder, key, seconds_per_crystal) for key in first}
+        todo = [key for key, record in records.items() if record is None]
+        process = _process(folder, weights)
+        requests = [settings | process | request_of(given[first[key]]) for key in todo]
+        found = _run(requests, calculator, weights, seconds_per_crystal, executor, progress)
+        bar = as_progress(progress).bar(
+            "relaxing", len(records), unit="crystal", done=len(records) - len(todo)
+        )
+        with closing(found), bar:
+            for index, result in found:
+                key = todo[index]
+                record = {"id": str(ids[first[key]]), **record_of(result, seconds_per_crystal)}
+                if not record.get("lost"):
+                    write_record(folder, key, record)
+                records[key] = record
+                bar.advance()
+    of_potential = {name: settings[name] for name in FACTS}
     return [
-        _outcome(records[keys[i]], given[i], corrected)
+        outcome_of(records[keys[i]], given[i], of_potential)
         if i in given
         else Relaxation("failed", reason=reason)
         for i, reason in enumerate(reasons)
     ]
+
+
+@contextmanager
+def _folder(directory: str | os.PathLike[str] | None) -> Iterator[Path]:
+    """The folder in which results are kept, one that is gone afterwards when None."""
+    if directory is not None:
+        yield Path(directory)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+def _run(
+    requests: Sequence[Record],
+    calculator: str,
+    weights: str | os.PathLike[str] | None,
+    seconds: float,
+    executor: Executor,
+    progress: Progress | bool,
+) -> Generator[tuple[int, Record | WorkerFailure], None, None]:
+    """Relax what is asked for, in workers or in batches."""
+    if calculator != NEQUIX or not requests:
+        return executor.map(potential.relax, requests, seconds=seconds)
+    return relax_in_batches(
+        load_nequix(find_weights(weights, progress)),
+        requests,
+        seconds=seconds,
+        num_lanes=executor.num_workers,
+    )
 
 
 def settings_of(
@@ -173,12 +199,7 @@ def settings_of(
     Raises:
         ValueError: If an argument is wrong.
     """
-    module, colon, factory = calculator.partition(":")
-    if calculator != CHGNET and not (module and colon and factory):
-        raise ValueError(
-            f"the calculator is {calculator!r}; allowed: {CHGNET!r}, or 'module:factory', a "
-            "function that takes no argument and returns an ASE calculator"
-        )
+    check_potential(calculator)
     if max_steps < 0:
         raise ValueError(f"max_steps is {max_steps}; allowed: 0 or more")
     positive = {
@@ -196,18 +217,29 @@ def settings_of(
     }
 
 
-def ask_potential(folder: Path, settings: Mapping[str, Any], executor: Executor) -> Record:
-    """What a potential says of itself: whether its energies are corrected, and its version.
+def ask_potential(
+    folder: Path,
+    settings: Mapping[str, Any],
+    executor: Executor,
+    weights: str | os.PathLike[str] | None = None,
+    progress: Progress | bool = False,
+) -> Record:
+    """What a potential says of itself: the entries `FACTS`.
 
     Args:
         folder: An open folder of relaxations, whose log takes what the potential prints.
         settings: Those of `settings_of`.
         executor: Where the potential is loaded.
+        weights: Name or file of its weights; None for its own.
+        progress: Where to show how weights are fetched.
 
     Raises:
         ValueError: If it cannot be loaded, or does not declare what its energies are.
+        ConnectionError: If its weights cannot be fetched.
     """
-    request = {**settings, **_process(folder)}
+    if settings["calculator"] == NEQUIX:
+        return dict(load_nequix(find_weights(weights, progress)).facts)
+    request = {**settings, **_process(folder, weights)}
     ((_, facts),) = executor.map(potential.describe_potential, [request])
     if isinstance(facts, WorkerFailure):
         raise ValueError(
@@ -219,36 +251,12 @@ def ask_potential(folder: Path, settings: Mapping[str, Any], executor: Executor)
     return facts
 
 
-def _process(folder: Path) -> Record:
+def _process(folder: Path, weights: str | os.PathLike[str] | None) -> Record:
     """What a worker needs to be ready for a potential."""
-    return {"path": list(sys.path), "log": str(folder.absolute() / LOG), "parent": os.getpid()}
-
-
-def _record(result: Record | WorkerFailure, seconds_per_crystal: float) -> Record:
-    """What is kept of a result."""
-    if not isinstance(result, WorkerFailure):
-        return result
-    record: Record = {"status": "failed", "reason": f"the relaxation was lost: {result.reason}"}
-    return record | ({"limit_s": seconds_per_crystal} if result.timed_out else {"lost": True})
-
-
-def _outcome(record: Record | None, structure: Structure, corrected: bool) -> Relaxation:
-    """The outcome that a crystal's record tells."""
-    from pymatgen.core import Element, Structure
-
-    assert record is not None
-    if record["status"] == "failed":
-        return Relaxation("failed", reason=record["reason"], lost=record.get("lost", False))
-    lattice, frac_coords = np.array(record["lattice"]), np.array(record["frac_coords"])
-    if (distance := min_distance(lattice, frac_coords)) < MIN_VALID_DISTANCE_ANGSTROM:
-        reason = f"the relaxed crystal is none: two atoms are {distance:.3g} Å apart"
-        return Relaxation("failed", reason=reason)
-    return Relaxation(
-        status=record["status"],
-        steps=record["steps"],
-        energy_ev_per_atom=record["energy_ev_per_atom"],
-        energy_is_corrected=corrected,
-        structure=Structure(
-            lattice, [Element.from_Z(site.specie.Z) for site in structure], frac_coords
-        ),
-    )
+    file = "" if weights is None else os.fspath(weights)
+    return {
+        "path": list(sys.path),
+        "log": str(folder.absolute() / LOG),
+        "parent": os.getpid(),
+        "weights_file": str(Path(file).absolute()) if os.path.isfile(file) else file,
+    }

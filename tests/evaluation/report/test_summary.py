@@ -108,6 +108,17 @@ def test_files(rows, tmp_path):
     assert pixels[..., :3].std() > 0.05
 
 
+def test_an_unknown_space_group_is_not_p1(rows, tmp_path):
+    before = summarise(rows)
+    unknown = dict(rows[0]) | {"spacegroup_number_0.1": None, "spacegroup_0.1": None}
+    numbers = write_summary(tmp_path, [*rows, unknown], [*CRYSTALS, CRYSTALS[0]])
+    assert numbers["num_without_spacegroup"] == before["num_without_spacegroup"] + 1
+    assert numbers["num_above_p1"] == before["num_above_p1"]
+    assert numbers["num_crystals"] == before["num_crystals"] + 1
+    text = (tmp_path / "summary.md").read_text(encoding="utf-8")
+    assert f"The space group of {numbers['num_without_spacegroup']} crystals is not known" in text
+
+
 def test_rows_without_the_columns_are_left_out_and_refined_ones_counted(rows, tmp_path):
     new = ("plausible", "implausible_because", "refined", "spacegroup_number_pymatgen_0.1")
     old = [{name: x for name, x in row.items() if name not in new} for row in rows]

@@ -375,7 +375,7 @@ def test_a_damaged_record_is_named(tmp_path, fakes):
 @pytest.mark.parametrize(
     ("calculator", "message"),
     [
-        ("emt", r"the calculator is 'emt'; allowed: 'chgnet', or 'module:factory'"),
+        ("emt", r"the calculator is 'emt'; allowed: 'chgnet', .*, or 'module:factory'"),
         ("fakes:", r"the calculator is 'fakes:'; allowed"),
         ("no_such_module:make", r"'no_such_module' .*cannot be imported.*PYTHONPATH"),
         ("fakes:Trobled", r"no function 'Trobled' \(did you mean 'Troubled'\?\)"),
@@ -443,6 +443,8 @@ def test_chgnet(tmp_path):
     )
     assert result.status == "converged"
     assert result.energy_is_corrected is True
+    assert result.potential["weights"] == "0.3.0"
+    assert len(result.potential["weights_sha256"]) == 64
     # The Materials Project's NaCl: -3.7 eV/atom with corrections, cell of 5.69 Å.
     assert result.energy_ev_per_atom == pytest.approx(-3.7, abs=0.1)
     assert (4 * result.structure.volume) ** (1 / 3) == pytest.approx(5.65, abs=0.1)

@@ -1,0 +1,107 @@
+"""Interatomic potentials by name, and what can be said of them before one is loaded."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+
+from miad_jax.evaluation.stability.nequix import (
+    INSTALL,
+    NEQUIX,
+    WEIGHTS,
+    find_weights,
+    load_nequix,
+)
+from miad_jax.evaluation.stability.potential import CHGNET, SEVENNET
+from miad_jax.parallel.progress import Progress
+from miad_jax.spelling import did_you_mean
+
+PACKAGES = {
+    CHGNET: ("chgnet", 'pip install "miad_jax[eval]"'),
+    NEQUIX: ("nequix", INSTALL),
+    SEVENNET: ("sevenn", 'pip install "miad_jax[sevennet]"'),
+}
+"""The module of each potential that has a name, and how it is installed."""
+
+NAMED_WEIGHTS = {NEQUIX: tuple(WEIGHTS), SEVENNET: ("7net-l3i5", "7net-0")}
+"""Weights that have a name; the first are the default."""
+
+_IS_A_FACTORY = "'module:factory', a function that takes no argument and returns an ASE calculator"
+
+
+def check_potential(calculator: str, weights: str | os.PathLike[str] | None = None) -> None:
+    """Refuse a potential that no name stands for, and weights that it does not take.
+
+    Args:
+        calculator: A name of `PACKAGES`, or "module:factory".
+        weights: A name of `NAMED_WEIGHTS`, or a file; None for the potential's own.
+
+    Raises:
+        ValueError: If the name is unknown, or the potential takes no weights, or none of that name.
+        FileNotFoundError: If there is no such file of weights.
+    """
+    module, colon, factory = calculator.partition(":")
+    if calculator not in PACKAGES and not (module and colon and factory):
+        raise ValueError(
+            f"the calculator is {calculator!r}{did_you_mean(calculator, PACKAGES)}; allowed: "
+            f"{', '.join(map(repr, PACKAGES))}, or {_IS_A_FACTORY}"
+        )
+    if weights is None:
+        return
+    if calculator not in NAMED_WEIGHTS:
+        raise ValueError(
+            f"weights are given, but {calculator!r} brings its own: leave them out, or choose "
+            f"{' or '.join(NAMED_WEIGHTS)}"
+        )
+    names, given = NAMED_WEIGHTS[calculator], os.fspath(weights)
+    if given in names or Path(given).is_file():
+        return
+    if os.sep in given or Path(given).suffix:
+        raise FileNotFoundError(f"{given} does not exist: name a file of weights of {calculator}")
+    raise ValueError(
+        f"no weights of {calculator} are called {given!r}{did_you_mean(given, names)}; allowed: "
+        f"{', '.join(names)}, or a file"
+    )
+
+
+def prepare_potential(
+    calculator: str,
+    weights: str | os.PathLike[str] | None = None,
+    *,
+    progress: Progress | bool = False,
+) -> None:
+    """Refuse what cannot be used, and fetch weights that are missing, before anything long runs.
+
+    Args:
+        calculator: As of `check_potential`.
+        weights: As of `check_potential`.
+        progress: Where to show how weights are fetched.
+
+    Raises:
+        ValueError: As of `check_potential` and `check_installed`, or if a file holds no weights.
+        FileNotFoundError: If there is no such file of weights.
+        ConnectionError: If weights could not be fetched.
+    """
+    check_potential(calculator, weights)
+    check_installed(calculator)
+    if calculator == NEQUIX:
+        load_nequix(find_weights(weights, progress))
+
+
+def check_installed(calculator: str) -> None:
+    """Refuse a potential whose package is missing.
+
+    Raises:
+        ValueError: If it cannot be found; how to install it is said.
+    """
+    module, how = PACKAGES.get(
+        calculator,
+        (calculator.partition(":")[0], "install it, or add its folder to PYTHONPATH"),
+    )
+    try:
+        is_there = importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        is_there = False
+    if not is_there:
+        raise ValueError(f"the package of the potential {calculator!r} is missing: {how}")
