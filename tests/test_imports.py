@@ -25,7 +25,16 @@ BELOW = {
     "diffusion": {"crystal", "condition", "padding"},
     "network": {"crystal", "condition", "padding", "spelling"},
     "sampling": {
-        *("crystal", "condition", "diffusion", "network", "padding", "parallel", "spelling"),
+        *(
+            "crystal",
+            "condition",
+            "diffusion",
+            "mirage",
+            "network",
+            "padding",
+            "parallel",
+            "spelling",
+        ),
     },
     "config": {"diffusion", "mirage", "network", "sampling", "spelling"},
     "build": {"config", "diffusion", "network", "sampling"},

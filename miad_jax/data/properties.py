@@ -52,7 +52,7 @@ def computed_property(
     Example:
         >>> crystals, _ = miad_jax.load_dataset("prototypes", "val")
         >>> computed_property("num_elements", crystals[:3]).tolist()
-        [3.0, 2.0, 3.0]
+        [1.0, 1.0, 1.0]
     """
     compute = COMPUTED[name]
     if name != "spacegroup_number" or not fingerprint:

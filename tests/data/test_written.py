@@ -58,15 +58,15 @@ def test_it_is_the_same_crystal_reduced_and_sorted(seed):
 def test_the_order_of_all_elements_is_pymatgens():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of elements without electronegativity
-        elements = [Element.from_Z(z) for z in range(1, 119)]
+        elements = [Element.from_Z(z) for z in range(1, 100)]
         known = [x for x in elements if x.X == x.X]
         structure = Structure(Lattice.cubic(30), known, np.zeros((len(known), 3)))
         expected = [site.specie.Z for site in structure.get_sorted_structure()]
-    every = np.arange(1, 119, dtype=np.int32)
-    crystal = Crystal(30 * np.eye(3), np.zeros((118, 3)), every, np.ones(118, bool))
+    every = np.arange(1, 100, dtype=np.int32)
+    crystal = Crystal(30 * np.eye(3), np.zeros((99, 3)), every, np.ones(99, bool))
     numbers = as_written(crystal).crystal.atom_types.tolist()
     assert numbers[: len(expected)] == expected
-    assert {2, 10, 18} < set(numbers[len(expected) :])
+    assert {2, 10, 18} == set(numbers[len(expected) :])
 
 
 def test_atoms_of_one_element_keep_their_order():

@@ -105,6 +105,7 @@ def drawn(net):
     )
 
 
+@pytest.mark.slow
 def test_bfloat16_is_close_and_its_outputs_and_gradients_are_float32(random_crystals):
     params, crystals = drawn(NET), random_crystals([5, 1, 3], 5)
 
@@ -126,6 +127,7 @@ def test_bfloat16_is_close_and_its_outputs_and_gradients_are_float32(random_crys
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(gradient))
 
 
+@pytest.mark.slow
 def test_the_first_parameters_let_every_field_learn(random_crystals):
     """Gates and heads must not both start at zero: their product would have no gradient."""
     net = NET.clone(num_layers=1)

@@ -99,6 +99,7 @@ def test_another_network_sees_them_as_noisy_as_the_rest(given):
         assert np.isfinite(cell).all()
 
 
+@pytest.mark.slow
 def test_a_formula_is_met_by_every_network(random_crystals):
     types = jnp.array([[11, 17, 0], [22, 8, 8]])
     for takes_times in (True, False):

@@ -5,6 +5,7 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from miad_jax.diffusion import make_diffusion
 from miad_jax.diffusion.stretch import BASIS
@@ -49,6 +50,7 @@ def std_of_sampler(diffusion, solver):
     return np.sqrt(variance)
 
 
+@pytest.mark.slow
 def test_a_known_distribution_is_recovered():
     log = make_diffusion(lattice="log")
     solver = PredictorCorrector(steps=STEPS)

@@ -131,6 +131,7 @@ def test_what_needs_a_score_is_refused(plain_denoise, crystals, name, settings, 
         reverse_step(FLOW, plain_denoise, jax.random.key(0), crystals, 5, solver=solver)
 
 
+@pytest.mark.slow
 def test_a_flow_beside_masked_types_on_six_numbers(tiny_denoise):
     """All of the processes that are not published, together."""
     diffusion = make_diffusion(40, lattice="log", coords="flow", types="masked")

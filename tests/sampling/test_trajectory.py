@@ -38,6 +38,7 @@ def assert_equal(one, two):
     jax.tree.map(np.testing.assert_array_equal, one, two)
 
 
+@pytest.mark.slow
 def test_keeping_states_changes_no_bit_of_a_sample(sampler, plain, every_step):
     assert jax.local_device_count() == 2
     assert_equal(every_step[:2], plain)

@@ -18,6 +18,7 @@ def drawn(net, seed):
     return jax.jit(net.init_params)(jax.random.key(seed))
 
 
+@pytest.mark.slow
 def test_a_new_property_changes_nothing_until_it_is_trained_and_an_old_one_can_go(random_crystals):
     crystals, time = random_crystals([3, 2], 3), jnp.array([2, 7])
     plain, told, other = network(), network("gap", "spacegroup_number"), network("gap", "age")

@@ -126,6 +126,7 @@ def test_validation_counts_every_crystal_once_also_in_the_last_chunk(data, watch
     assert terms.counts["lattice"] == 6
 
 
+@pytest.mark.slow
 def test_a_transformer_learns_of_what_it_is_told(data):
     net = Transformer(16, 1, 2, 8, 2, 8, 1, properties=("place",))
     shapes = jax.eval_shape(net.init_params, jax.random.key(0))

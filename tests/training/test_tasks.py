@@ -221,6 +221,7 @@ def state_of(seed=1):
     return create(jnp.float32(1), DESCENT, jax.random.key(seed))
 
 
+@pytest.mark.slow
 def test_two_devices_draw_the_tasks_of_one(watched, batch, mixed_step):
     one_state, one = mixed_step()
     times = watched.take("times")
