@@ -29,6 +29,7 @@ def test_they_say_what_they_are_and_are_small(name):
     assert started_from is None or started_from["step"] > 0
 
 
+@pytest.mark.slow
 def test_they_sample_finite_crystals_of_real_elements():
     diffusion, denoise, config = miad_jax.load_pretrained()
     num_atoms, solver = config.infusion.num_atoms, miad_jax.PredictorCorrector(steps=30)

@@ -153,6 +153,7 @@ def test_samples_of_a_run_continue(of_0_1):
     assert_continued(of_0_1 / "samples", 3, of_run(of_0_1))
 
 
+@pytest.mark.slow
 def test_samples_of_the_weights_continue_and_anew_are_the_same(of_0_1):
     assert_continued(of_0_1 / "default", 4, DEFAULT)
     rows = table(of_0_1 / "default")

@@ -206,6 +206,7 @@ def test_crystals_are_refined_as_asked_for_and_only_then(monkeypatch, tmp_path):
         assert said in other.stderr
 
 
+@pytest.mark.slow
 def test_trajectories_are_of_the_samples_of_a_call(tmp_path):
     out = tmp_path / "samples"
     arguments = ["--steps=4", "--trajectory", "--trajectory_every=4", f"--out={out}"]
