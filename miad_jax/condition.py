@@ -129,6 +129,8 @@ class Condition:
         properties: Values that the crystal is to have, by the name of a column of the data set;
             NaN where a crystal's value is free. They reach a network that was trained on them.
         required_types: Which elements must occur. Samples are led there, and may miss it.
+        oxidation_states: The least and the greatest of each type, between which compositions are to
+            be neutral. Samples are led there, and may miss it.
         num_atoms: The least and the greatest number of atoms.
         known: Parts that are given.
 
@@ -143,6 +145,7 @@ class Condition:
     required_types: Bool[Array, "*batch types"] | None = None
     num_atoms: Int[Array, "*batch 2"] | None = None
     known: Known | None = None
+    oxidation_states: Float[Array, "*batch types 2"] | None = None
 
     @classmethod
     def of_elements(cls, atomic_numbers: Any, num_samples: int) -> Condition:

@@ -43,6 +43,7 @@ class Request:
     Attributes:
         elements: Atomic numbers that may occur.
         contain: Atomic numbers that must occur.
+        neutral: Whether compositions are led to where oxidation states can add up to 0.
         num_atoms: Number of atoms.
         formulas: Atoms of one formula unit by atomic number; sample i gets the i-th of them, and
             after the last the first again.
@@ -62,6 +63,7 @@ class Request:
 
     elements: frozenset[int] | None = None
     contain: frozenset[int] = frozenset()
+    neutral: bool = False
     num_atoms: Range | None = None
     formulas: Sequence[Mapping[int, int]] = ()
     formula_units: Range | None = None
@@ -80,6 +82,7 @@ class Request:
         without: str | Sequence[str] = (),
         contain: str | Sequence[str] = (),
         chemical_system: str | None = None,
+        neutral: bool = False,
         num_atoms: str | int | Range | None = None,
         formula: str | Sequence[str] = (),
         formula_units: str | int | Range | None = None,
@@ -98,6 +101,7 @@ class Request:
                 not occur.
             contain: Symbols, each of which must occur.
             chemical_system: Symbols separated by "-": exactly these.
+            neutral: Whether compositions are led to where common oxidation states can add up to 0.
             num_atoms: 12, or "8..16".
             formula: One formula such as "LiFePO4", or a list of them, in turn.
             formula_units: 2, or "1..4": how many units of the formula a cell holds.
@@ -124,6 +128,7 @@ class Request:
         request = cls(
             elements=allowed,
             contain=required,
+            neutral=neutral,
             num_atoms=_range("num_atoms", num_atoms, 1),
             formulas=formulas,
             formula_units=_range("formula_units", formula_units, 1),
@@ -144,10 +149,10 @@ class Request:
         if self.elements is not None and not self.contain <= self.elements:
             names = ", ".join(_symbols(self.contain - self.elements))
             raise ValueError(f"{names} must occur and may not: allow it, or do not ask for it")
-        if self.formulas and (self.elements or self.contain or self.num_atoms):
+        if self.formulas and (self.elements or self.contain or self.num_atoms or self.neutral):
             raise ValueError(
                 "a formula says which atoms there are: leave out elements, contain, without, "
-                "chemical_system and num_atoms"
+                "chemical_system, neutral and num_atoms"
             )
         if self.formula_units and not self.formulas:
             raise ValueError("formula_units are given without a formula: add formula")
@@ -240,6 +245,7 @@ class Request:
             required_types=_mask(self.contain, num) if self.contain else None,
             num_atoms=None if asked is None else jnp.tile(jnp.array(asked), (num, 1)),
             known=known,
+            oxidation_states=jnp.tile(_oxidation_states(), (num, 1, 1)) if self.neutral else None,
             properties={n: jnp.full(num, value) for n, value in self.properties.items()},
         )
         return free, None if self.asks_nothing else condition
@@ -412,6 +418,14 @@ def _mask(numbers: frozenset[int], num: int) -> jax.Array:
     mask = np.zeros((num, NUM_TYPES), bool)
     mask[:, sorted(numbers)] = True
     return jnp.asarray(mask)
+
+
+def _oxidation_states() -> np.ndarray:
+    """The least and the greatest common oxidation state of each type, 0 where there is none."""
+    from pymatgen.core import Element
+
+    states = [Element.from_Z(z).common_oxidation_states or (0,) for z in range(1, NUM_TYPES)]
+    return np.array([(0, 0), *((min(x), max(x)) for x in states)], np.float32)
 
 
 def _symbols(numbers: set[int] | frozenset[int]) -> list[str]:

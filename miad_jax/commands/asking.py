@@ -18,7 +18,7 @@ from miad_jax.spelling import did_you_mean
 SPACE_GROUP = "spacegroup_number"
 
 NAMES = (
-    *("elements", "without", "contain", "chemical_system", "num_atoms"),
+    *("elements", "without", "contain", "chemical_system", "neutral", "num_atoms"),
     *("formula", "formula_units", "complete", "add", "keep_cell", "like", "strength"),
     *("property", "space_group"),
 )
@@ -42,6 +42,9 @@ def define(values: flags.FlagValues) -> None:
     }
     for name, meaning in strings.items():
         flags.DEFINE_string(name, None, meaning, flag_values=values)
+    flags.DEFINE_bool(
+        "neutral", False, "Lead compositions to neutral oxidation states", flag_values=values
+    )
     flags.DEFINE_bool(
         "keep_cell", False, "Keep the cell of the crystal to complete", flag_values=values
     )

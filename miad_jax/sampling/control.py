@@ -1,8 +1,8 @@
 """Control: what is done to a prediction between the network and the solver's step.
 
 The one place where a wish acts on a sample. In order: parts that are known, guidance, the elements
-that are allowed and those that are required, the temperature of the types, the number of atoms, the
-score of atoms that may be mirage, the bounds of the cell.
+that are allowed and those that are required, neutral compositions, the temperature of the types,
+the number of atoms, the score of atoms that may be mirage, the bounds of the cell.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from miad_jax.diffusion.joint import Denoise, Diffusion, predict
 from miad_jax.diffusion.process import LatticeProcess
 from miad_jax.network.base import takes_times
 from miad_jax.sampling.counts import numbered
-from miad_jax.sampling.elements import NEVER, allow, require
+from miad_jax.sampling.elements import NEVER, allow, neutralise, require
 
 CoordsScore = Literal["marginal", "conditional"]
 
@@ -99,6 +99,9 @@ class Control:
             if asked.required_types is not None:
                 required = asked.required_types
                 logits = require(diffusion.types, logits, required, *kinds, crystal.mask)
+            if asked.oxidation_states is not None:
+                states = asked.oxidation_states
+                logits = neutralise(diffusion.types, logits, states, *kinds, crystal.mask)
             logits = logits / self.type_temperature
             if asked.num_atoms is not None:
                 log_probs = diffusion.types.clean(logits, *kinds)

@@ -6,7 +6,7 @@ import numpy as np
 
 from miad_jax.crystal import NUM_TYPES
 from miad_jax.diffusion import make_diffusion
-from miad_jax.sampling.elements import require
+from miad_jax.sampling.elements import neutralise, require
 
 PROCESS = make_diffusion().types
 T = jnp.array([[999], [600]])
@@ -50,3 +50,39 @@ def test_nothing_required_changes_nothing():
     found = require(PROCESS, logits, jnp.zeros((2, NUM_TYPES), bool), types_t, T, mask)
     np.testing.assert_array_equal(found, logits)
     assert np.isfinite(jax.nn.log_softmax(found)).all()
+
+
+STATES = jnp.zeros((NUM_TYPES, 2)).at[8].set(-2).at[12].set(2).at[26].set(jnp.array([2, 3]))
+
+
+def charge(logits, types_t, mask, end):
+    probs = jnp.exp(PROCESS.clean(logits, types_t, T)) * mask[..., None]
+    return np.asarray((probs * STATES[:, end]).sum((-2, -1)))
+
+
+def test_a_composition_that_cannot_be_neutral_is_led_to_the_nearest_that_can():
+    rng = np.random.default_rng(3)
+    logits = jnp.full((2, 6, NUM_TYPES), -1e9).at[..., jnp.array([0, 8, 12, 26])].set(0.0)
+    logits = logits + jnp.asarray(rng.normal(size=logits.shape), jnp.float32)
+    # Much oxygen in the first, little in the second.
+    logits = logits.at[0, :, 8].add(4).at[1, :, 8].add(-6)
+    types_t = jnp.asarray(rng.integers(0, NUM_TYPES, (2, 6)), jnp.int32)
+    mask = jnp.arange(6) < jnp.array([[6], [4]])
+    found = neutralise(PROCESS, logits, STATES, types_t, T, mask)
+    assert charge(logits, types_t, mask, 1)[0] < -2
+    assert charge(logits, types_t, mask, 0)[1] > 2
+    assert abs(charge(found, types_t, mask, 1)[0]) < 0.05
+    assert abs(charge(found, types_t, mask, 0)[1]) < 0.05
+    before, after = (jnp.exp(PROCESS.clean(x, types_t, T))[..., 0] for x in (logits, found))
+    np.testing.assert_allclose(after, before, rtol=1e-3, atol=1e-5)
+
+
+def test_what_can_be_neutral_or_has_no_states_is_left_alone():
+    rng = np.random.default_rng(4)
+    logits = jnp.asarray(rng.normal(size=(2, 6, NUM_TYPES)), jnp.float32)
+    types_t, mask = jnp.full((2, 6), 12), jnp.ones((2, 6), bool)
+    nothing = jnp.zeros((NUM_TYPES, 2))
+    wide = jnp.stack([jnp.full(NUM_TYPES, -3.0), jnp.full(NUM_TYPES, 3.0)], -1).at[0].set(0)
+    for states in (nothing, wide):
+        found = neutralise(PROCESS, logits, states, types_t, T, mask)
+        np.testing.assert_allclose(found, logits, atol=1e-5)
