@@ -98,7 +98,7 @@ def chunk_size_of(denoise: Any, num_atoms: int, backend: str) -> int:
         num_atoms: Atom slots of a crystal.
         backend: What `jax.default_backend()` says.
     """
-    network: Any = getattr(getattr(denoise, "func", denoise), "__self__", None)
+    network = _network_of(denoise)
     if not hasattr(network, "chunk_size"):
         return UNKNOWN_CHUNK
     return network.chunk_size(num_atoms, backend)
@@ -106,8 +106,13 @@ def chunk_size_of(denoise: Any, num_atoms: int, backend: str) -> int:
 
 def takes_times(denoise: Any) -> bool:
     """Whether a denoiser's network can be shown parts of a crystal that are known."""
-    network: Any = getattr(getattr(denoise, "func", denoise), "__self__", None)
+    network = _network_of(denoise)
     return getattr(network, "takes_times", False)
+
+
+def _network_of(denoise: Any) -> Any:
+    """The network of which a denoiser is a method, or a `Partial` of one; None for another."""
+    return getattr(getattr(denoise, "func", denoise), "__self__", None)
 
 
 def power_of_two_below(number: int) -> int:

@@ -5,16 +5,11 @@ import types
 
 import numpy as np
 import pytest
-from pymatgen.core import Lattice, Structure
+from pymatgen.core import Structure
 from pymatgen.io.vasp import Incar, Kpoints, Poscar
 
 from miad_jax.evaluation.stability.dft import DftEnergy, read_dft_energies, write_dft_inputs
-
-
-def rock_salt(a, b, length=4.2):
-    coords = [[0, 0, 0], [0.5, 0.5, 0.5]]
-    return Structure(Lattice.rhombohedral(length / 2**0.5, 60), [a, b], coords)
-
+from tests.evaluation.stability.entries import rock_salt
 
 STRUCTURES = [rock_salt("Na", "Cl", 5.6), rock_salt("Fe", "O"), rock_salt("Po", "O")]
 IDS = ["a", "b", "c"]

@@ -8,18 +8,7 @@ from scipy.optimize import linprog
 
 from miad_jax.evaluation.stability import hull as hull_module
 from miad_jax.evaluation.stability.hull import Hull, hull_from_dataset
-
-SYMBOLS = ("Li", "Fe", "O", "Xe")
-
-
-def random_entries(seed, symbols=SYMBOLS, num=25):
-    rng = np.random.default_rng(seed)
-    counts = rng.integers(0, 4, (num, len(symbols)))
-    counts = np.concatenate([np.eye(len(symbols), dtype=int), counts[counts.sum(1) > 0]])
-    compositions = [
-        Composition({s: int(n) for s, n in zip(symbols, row, strict=True) if n}) for row in counts
-    ]
-    return compositions, rng.normal(size=len(counts)) - (counts > 0).sum(1)
+from tests.evaluation.stability.entries import SYMBOLS, random_entries
 
 
 def distance_by_linear_programme(compositions, energies, composition, energy, symbols=SYMBOLS):

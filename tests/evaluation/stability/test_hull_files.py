@@ -4,11 +4,10 @@ import json
 import pickle
 import sys
 
-import numpy as np
 import pytest
 from monty.serialization import dumpfn
 from pymatgen.analysis import phase_diagram
-from pymatgen.core import Composition, Lattice, Structure
+from pymatgen.core import Composition
 from pymatgen.core.entries import ComputedEntry, ComputedStructureEntry
 
 from miad_jax.evaluation.stability.hull_files import (
@@ -18,23 +17,7 @@ from miad_jax.evaluation.stability.hull_files import (
     read_elemental_energies,
     read_hull,
 )
-
-SYMBOLS = ("Li", "Fe", "O", "Xe")
-
-
-def rock_salt(a, b, length=4.2):
-    coords = [[0, 0, 0], [0.5, 0.5, 0.5]]
-    return Structure(Lattice.rhombohedral(length / 2**0.5, 60), [a, b], coords)
-
-
-def random_entries(seed, symbols=SYMBOLS, num=25):
-    rng = np.random.default_rng(seed)
-    counts = rng.integers(0, 4, (num, len(symbols)))
-    counts = np.concatenate([np.eye(len(symbols), dtype=int), counts[counts.sum(1) > 0]])
-    compositions = [
-        Composition({s: int(n) for s, n in zip(symbols, row, strict=True) if n}) for row in counts
-    ]
-    return compositions, rng.normal(size=len(counts)) - (counts > 0).sum(1)
+from tests.evaluation.stability.entries import random_entries, rock_salt
 
 
 def computed_entries():
