@@ -216,7 +216,10 @@ class Request:
         known = None
         asked = self.num_atoms
         if asked and asked[1] > size:
-            raise ValueError(f"{asked[1]} atoms are asked, and the model has {size} slots")
+            raise ValueError(
+                f"{asked[1]} atoms are asked, and the model has {size} slots: ask for at most "
+                f"{size} atoms, or choose a checkpoint with more"
+            )
         if self.formulas:
             free, types = self._of_formulas(keys, index, weights)
             known = Known.formula(jnp.asarray(types))
@@ -228,7 +231,8 @@ class Request:
             if most > size or there > size:
                 raise ValueError(
                     f"the crystal has {there} atoms and at most {most} are asked, but the model "
-                    f"has {size} slots"
+                    f"has {size} slots: give a smaller crystal or add, or choose a checkpoint with "
+                    "more"
                 )
             asked = least, most
             padded = resize(self.given, size)
@@ -258,7 +262,10 @@ class Request:
         """
         assert self.like is not None
         if self.like.size > size:
-            raise ValueError(f"the crystal has {self.like.size} atoms, and the model {size} slots")
+            raise ValueError(
+                f"the crystal has {self.like.size} atoms, and the model {size} slots: give a "
+                "smaller one, or choose a checkpoint with more"
+            )
         return _repeated(resize(self.like, size), num)
 
     def _of_formulas(
@@ -277,7 +284,7 @@ class Request:
             if high * unit > size:
                 raise ValueError(
                     f"{high} formula units of {_written(formula)} are {high * unit} atoms, and the "
-                    f"model has {size} slots"
+                    f"model has {size} slots: ask for fewer units, or choose a checkpoint with more"
                 )
             counts = unit * np.arange(low, high + 1)
             chance = np.zeros(size + 1)
