@@ -107,6 +107,7 @@ def default_config() -> ConfigDict:
     config.batch_size = 256
     config.chunk_size = config_dict.placeholder(int)  # crystals at once; None: the network's choice
     config.num_epochs = 1000
+    config.num_steps = config_dict.placeholder(int)  # instead of num_epochs
     config.max_minutes = config_dict.placeholder(float)  # end with a checkpoint then
     config.log_every = 50  # steps
     config.validate_every = 1000  # steps
@@ -127,13 +128,17 @@ MOVED = {
 LAST_STEPS = {"clean": "denoise", "published": "hold"}
 """Values of `diffusion.ending` in version 0.1, and what `sampling.last_step` calls them."""
 
+LENGTHS = ("num_epochs", "num_steps")
+"""Fields that say how long a training is."""
+
 CARRYING_OUT = (
-    *("num_epochs", "max_minutes", "chunk_size", "log_every", "validate_every"),
-    *("checkpoint_every", "keep_checkpoints", "data.path", "network.dtype", "sampling"),
+    *LENGTHS,
+    *("max_minutes", "chunk_size", "log_every", "validate_every", "checkpoint_every"),
+    *("keep_checkpoints", "data.path", "network.dtype", "sampling"),
 )
 """Fields that do not change what training computes: a run may continue with others.
 
-With the cosine schedule the number of epochs may not differ: the learning rate is a function of it.
+With the cosine schedule the length may not differ: the learning rate is a function of it.
 """
 
 
@@ -200,7 +205,7 @@ def validate(config: ConfigDict, *, num_devices: int | None = None) -> ConfigDic
         "diffusion.num_steps batch_size log_every validate_every checkpoint_every keep_checkpoints"
     ).split():
         check(field, "a whole number from 1 on", lambda value: value >= 1)
-    for field in ("data.max_num_atoms", "chunk_size", "sampling.steps"):
+    for field in ("data.max_num_atoms", "chunk_size", "num_steps", "sampling.steps"):
         check(field, "a whole number from 1 on, or None", lambda v: v is None or v >= 1)
     for field in ("max_minutes", "optimizer.clip_norm"):
         check(field, "a number above 0, or None", lambda value: value is None or value > 0)

@@ -1,12 +1,14 @@
 """Does the judging agree with numbers that others published of crystals that others made?
 
-    python -m experiments.evaluation.agreement --crystals=DIR --hull=HULL.json.gz --out=OUT
+    python -m experiments.evaluation.agreement --crystals=DIR --hull=HULL.json.gz --out=OUT \
+        [--potentials=chgnet,nequix] [--weights=nequix-oam-1]
 
 DIR holds what the authors of WyFormer (arXiv:2503.02407) published, as CSV, gzipped or not, with a
 column `cif`: `as_generated` (smact_validity, structural_validity), `relaxed_by_chgnet` (the same,
 chgnet_energy_per_atom, chgnet_e_above_hull_corrected), `relaxed_by_dft` and `relaxed_by_dft_2`
 (dft_e_uncorrected and dft_e_corrected in eV a cell, dft_e_above_hull_corrected in eV/atom). HULL
-holds total energies. Energies are single points of CHGNet; they are kept in OUT.
+holds total energies. Energies are single points of CHGNet; they are kept in OUT. The error of each
+of `--potentials` is that of its single points of `relaxed_by_dft` and `_2` from what is published.
 """
 
 from __future__ import annotations
@@ -52,6 +54,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     for name in ("crystals", "hull", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--potentials", default="chgnet", help="measured against DFT")
+    parser.add_argument("--weights", help="name or file of NequIX's weights")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     options.out.mkdir(parents=True, exist_ok=True)
@@ -61,8 +65,14 @@ def main() -> None:
         found[f"validity of {name}"] = validity(read(options.crystals, name))
     relaxed = read(options.crystals, "relaxed_by_chgnet")
     found["CHGNet"] = chgnet(relaxed, hull, options.out / "chgnet")
-    for name in ("relaxed_by_dft", "relaxed_by_dft_2"):
-        found[f"DFT of {name}"] = dft(read(options.crystals, name), hull)
+    by_dft = [read(options.crystals, name) for name in ("relaxed_by_dft", "relaxed_by_dft_2")]
+    for name, crystals in zip(("relaxed_by_dft", "relaxed_by_dft_2"), by_dft, strict=True):
+        found[f"DFT of {name}"] = dft(crystals, hull)
+    for name in options.potentials.split(","):
+        weights = options.weights if name == "nequix" else None
+        found[f"{name} against DFT"] = against_dft(
+            [*by_dft[0], *by_dft[1]], hull, options.out / f"{name}_dft", name, weights
+        )
     for name, numbers in found.items():
         print(f"\n{name}")
         for line, value in numbers.items():
@@ -127,6 +137,35 @@ def chgnet(crystals: Sequence[Published], hull: Hull, folder: Path) -> dict[str,
     theirs = [float(c.row["chgnet_e_above_hull_corrected"] or "nan") for c in crystals]
     return {
         "energy, eV/atom": compared(crystals, totals, published),
+        "energy above the hull, eV/atom": compared(crystals, above, theirs),
+        **verdicts(above, theirs),
+    }
+
+
+def against_dft(
+    crystals: Sequence[Published], hull: Hull, folder: Path, potential: str, weights: str | None
+) -> dict[str, object]:
+    """Single-point energies of a potential on crystals that DFT relaxed, with the corrections."""
+    relaxations = relax(
+        [c.structure for c in crystals],
+        folder,
+        ids=[c.id for c in crystals],
+        calculator=potential,
+        weights=weights,
+        max_steps=0,
+        progress=True,
+    )
+    totals = [total_energy_ev_per_atom(r) for r in relaxations]
+    above = [
+        total
+        if isinstance(total, str)
+        else hull.e_above_hull_ev_per_atom(c.structure.composition, total)
+        for c, total in zip(crystals, totals, strict=True)
+    ]
+    published = [float(c.row["dft_e_corrected"]) / len(c.structure) for c in crystals]
+    theirs = [float(c.row["dft_e_above_hull_corrected"]) for c in crystals]
+    return {
+        "corrected energy, eV/atom": compared(crystals, totals, published),
         "energy above the hull, eV/atom": compared(crystals, above, theirs),
         **verdicts(above, theirs),
     }

@@ -21,7 +21,6 @@ import numpy as np
 
 from experiments.mp20.table import lines, markdown
 from experiments.mp20.variants import VARIANTS, Variant
-from miad_jax.data import load_dataset
 from miad_jax.storage.files import write_atomically
 
 TIMED_MINUTES = 1.5
@@ -43,7 +42,6 @@ def main() -> None:
         if options.data is None:
             parser.error("give --data")
         os.sched_setaffinity(0, {options.core})
-        num_train = len(load_dataset(options.data, "train", progress=True)[1])
         for name in options.only.split(","):
             seconds = step_seconds(name, options.data, options.out)
             if not options.time:
@@ -51,7 +49,7 @@ def main() -> None:
                 if same is not None:
                     seconds = step_seconds(same, options.data, options.out)
                 steps = int(60 * options.minutes / seconds)
-                run(VARIANTS[name], options.data, options.out / name, steps, num_train)
+                run(VARIANTS[name], options.data, options.out / name, steps)
     print(markdown(options.out))
 
 
@@ -67,10 +65,9 @@ def step_seconds(name: str, data: str, out: Path) -> float:
     return float(json.loads(file.read_text())["seconds"])
 
 
-def run(variant: Variant, data: str, out: Path, steps: int, num_train: int) -> None:
+def run(variant: Variant, data: str, out: Path, steps: int) -> None:
     """Train for so many steps, sample, and judge."""
-    epochs = steps * variant.fields()["batch_size"] / num_train
-    train(variant, data, out / "run", num_epochs=epochs, checkpoint_every=200)
+    train(variant, data, out / "run", num_steps=steps, checkpoint_every=200)
     module("sample", f"--checkpoint={out / 'run'}", f"--num={SAMPLES}", f"--out={out / 'samples'}")
     options = [
         f"--reference={data}",

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from miad_jax.config import CARRYING_OUT, load_config
+from miad_jax.config import CARRYING_OUT, LENGTHS, load_config
 from miad_jax.storage.run_record import differences
 from miad_jax.training.state import TrainState
 
@@ -171,7 +171,7 @@ def _check_same_run(saved: dict[str, Any], meta: dict[str, Any], workdir: Path) 
     """
     old = load_config(saved["config"]).to_dict()
     cosine = old["optimizer"]["schedule"] == "cosine"
-    may_differ = [name for name in CARRYING_OUT if not (cosine and name == "num_epochs")]
+    may_differ = [name for name in CARRYING_OUT if not (cosine and name in LENGTHS)]
     differing = [f"config.{line}" for line in differences(old, meta["config"], may_differ)]
     if saved["data_fingerprint"] != meta["data_fingerprint"]:
         differing.append(

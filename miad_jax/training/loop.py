@@ -108,6 +108,8 @@ def train(
         if last or dispatch.passes(config.log_every):
             epoch = dispatch.after * config.batch_size / num_train
             found = window.close(objective) | {"epoch": epoch}
+            if last:  # the device may have done it while the one before was settled
+                del found["steps_per_second"]
             metrics.update(found)
             _append(metrics_file, {"step": dispatch.after, **found})
         bar.update(dispatch.after, _shown(metrics))
@@ -147,6 +149,8 @@ def train(
 
 def number_of_steps(config: ConfigDict, num_train: int) -> int:
     """Steps of a whole run over so many training crystals."""
+    if config.num_steps is not None:
+        return int(config.num_steps)
     return max(round(config.num_epochs * num_train / config.batch_size), 1)
 
 

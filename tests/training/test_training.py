@@ -28,7 +28,7 @@ from miad_jax.training import (
     train,
     train_step,
 )
-from miad_jax.training.loop import make_objective
+from miad_jax.training.loop import make_objective, number_of_steps
 from miad_jax.training.sharding import batch_indices
 from miad_jax.training.state import create
 
@@ -251,6 +251,13 @@ def test_a_cosine_is_not_made_longer(tiny_config, data, setting, tmp_path):
     checkpoints.wait()
     with pytest.raises(ValueError, match=r"config.num_epochs is 1 there and 2 now.*--init-from"):
         train(tiny_config(num_epochs=2, **cosine), data, tmp_path)
+    with pytest.raises(ValueError, match=r"config.num_steps is None there and 9 now.*--init-from"):
+        train(tiny_config(num_epochs=1, num_steps=9, **cosine), data, tmp_path)
+
+
+def test_a_length_in_steps_goes_before_epochs(tiny_config):
+    assert number_of_steps(tiny_config(num_epochs=3, batch_size=8), 32) == 12
+    assert number_of_steps(tiny_config(num_epochs=3, batch_size=8, num_steps=5), 32) == 5
 
 
 @pytest.mark.slow

@@ -1,0 +1,143 @@
+"""Samples of questions, drawn once and kept."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from pymatgen.core import Structure
+
+from experiments.control.questions import Question
+from miad_jax import Condition, Known, reduce, to_structures
+from miad_jax.build import control_from, solver_from
+from miad_jax.commands.drawing import draw
+from miad_jax.crystal import Crystal
+from miad_jax.data.formats import npz_bytes
+from miad_jax.diffusion.keys import sample_keys
+from miad_jax.evaluation import describe_all
+from miad_jax.evaluation.validity.composition import valid_composition
+from miad_jax.model import TrainedModel
+from miad_jax.padding import resize
+from miad_jax.parallel.progress import Bar
+from miad_jax.sampling import Sampler
+from miad_jax.storage.files import write_atomically
+
+FIELDS = ("lattice", "frac_coords", "atom_types", "mask")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The samples of a question, and how long they took."""
+
+    question: Question
+    crystals: Crystal
+    seconds: float
+
+    @cached_property
+    def structures(self) -> list[Structure]:
+        """The samples without mirage atoms."""
+        return to_structures(self.reduced)
+
+    @cached_property
+    def reduced(self) -> Sequence[Crystal]:
+        """The same, as arrays."""
+        return reduce(self.crystals)
+
+    @cached_property
+    def rows(self) -> list[dict[str, Any]]:
+        """What is said of each sample."""
+        return list(describe_all(self.crystals))
+
+    @cached_property
+    def num_atoms(self) -> np.ndarray:
+        """Atoms of each sample."""
+        return np.array([len(x.atom_types) for x in self.reduced])
+
+    def missed(self) -> list[list[str]]:
+        """What each is not that was asked."""
+        request = self.question.request
+        return [request.missed_by(x.atom_types.tolist(), i) for i, x in enumerate(self.reduced)]
+
+    def validity(self) -> dict[str, float]:
+        """Shares of valid and plausible structures, valid compositions, and symmetric crystals."""
+        compositions = [valid_composition(x.atom_types) for x in self.reduced]
+        groups = [row["spacegroup_number_0.1"] or 1 for row in self.rows]
+        return {
+            "valid": float(np.mean([bool(row["valid_structure"]) for row in self.rows])),
+            "plausible": float(np.mean([bool(row["plausible"]) for row in self.rows])),
+            "valid compositions": float(np.mean(compositions)),
+            "above P1": float(np.mean(np.array(groups) > 1)),
+        }
+
+
+class Weights:
+    """A model with its own sampler, compiled once for each weight of guidance."""
+
+    def __init__(self, model: TrainedModel):
+        self.model = model
+        self._samplers: dict[tuple[float, int | None], Sampler] = {}
+
+    def answer(self, question: Question, file: Path) -> Answer:
+        """The samples of a question: those that a file keeps, or new ones."""
+        if not file.exists():
+            started = time.perf_counter()
+            crystals = self._drawn(question)
+            arrays = {name: np.asarray(getattr(crystals, name)) for name in FIELDS}
+            seconds = time.perf_counter() - started
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(file, npz_bytes({**arrays, "seconds": seconds}))
+        with np.load(file) as arrays:
+            crystals = Crystal(*(arrays[name] for name in FIELDS))
+            return Answer(question, crystals, float(arrays["seconds"]))
+
+    def _drawn(self, question: Question) -> Crystal:
+        request = question.request
+        sampler = self._sampler(question)
+        if question.parts is not None:
+            return _completed(sampler, question.parts, keeps_cell=question.keeps_cell)
+        return draw(
+            sampler,
+            self.model,
+            request,
+            range(question.num),
+            seed=0,
+            attempts=1,
+            trajectory_every=None,
+            bar=Bar(),
+        ).crystals
+
+    def _sampler(self, question: Question) -> Sampler:
+        model, config, request = self.model, self.model.config, question.request
+        first = None
+        if request.like is not None:
+            first = round(request.strength * model.diffusion.num_steps) - 1
+        kind = question.guidance, first
+        if kind not in self._samplers:
+            solver = solver_from(config)
+            if first is not None:
+                solver = solver.not_before(model.diffusion, first)
+            infused = config.infusion.enabled
+            self._samplers[kind] = Sampler(
+                model.diffusion,
+                model.denoise,
+                config.infusion.num_atoms if infused else len(model.histogram) - 1,
+                solver=solver,
+                control=replace(control_from(config), guidance=question.guidance),
+            )
+        return self._samplers[kind]
+
+
+def _completed(sampler: Sampler, parts: Crystal, *, keeps_cell: bool) -> Crystal:
+    parts = resize(parts, sampler.size)
+    num_atoms = np.asarray(parts.mask).sum(-1)
+    size = np.full(len(num_atoms), sampler.size)
+    keys = sample_keys(jax.random.key(0), np.arange(len(num_atoms)))
+    known = Known.atoms(parts, keep_cell=keeps_cell)
+    condition = Condition(known=known, num_atoms=np.stack([num_atoms, size], -1))
+    return sampler.draw(keys, size, condition)[0]
