@@ -22,7 +22,9 @@ from absl import flags
 from miad_jax.commands import cli as command
 from miad_jax.data.download import download_dataset
 from miad_jax.data.mp_hull import download_hull
+from miad_jax.data.published import PUBLISHED
 from miad_jax.evaluation import load_samples
+from miad_jax.spelling import did_you_mean
 
 MP_HULL = "mp_hull"
 
@@ -66,6 +68,10 @@ def main(argv: Sequence[str]) -> int:
         return 0
     if others := [x for x in ("elements", "samples", "api_key") if given[x].value is not None]:
         raise ValueError(f"--{others[0]} belongs to {MP_HULL}, and the name is {name!r}")
+    if name not in PUBLISHED:
+        allowed = [*PUBLISHED, MP_HULL]
+        hint = did_you_mean(name, allowed)
+        raise ValueError(f"nothing is called {name!r}{hint}; allowed: {', '.join(allowed)}")
     folder = Path(given.out or f"data/{name}")
     counts = download_dataset(name, folder, address=given.address, progress=True)
     for file_name, count in counts.items():

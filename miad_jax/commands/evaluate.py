@@ -30,7 +30,7 @@ from miad_jax.commands.relax import WEIGHTS_HELP
 from miad_jax.evaluation.pipeline import evaluate
 from miad_jax.evaluation.plan import EXTRA
 from miad_jax.evaluation.results import EvaluationResult
-from miad_jax.evaluation.stability.hull_report import hull_sentences
+from miad_jax.evaluation.stability.hull_report import judge_sentences
 from miad_jax.evaluation.stability.nequix import NEQUIX
 from miad_jax.evaluation.tables import MAX_LINE_LENGTH, tables_text
 from miad_jax.parallel.dask import Dask
@@ -143,7 +143,7 @@ def _evaluate(given: flags.FlagValues, samples: str, executor: Executor | None) 
         progress=True,
     )
     print(_counts(result))
-    for sentence in hull_sentences(result.rows, result.settings.get("hull")):
+    for sentence in judge_sentences(result.rows, result.settings):
         print(textwrap.fill(sentence, MAX_LINE_LENGTH))
     print()
     print(tables_text(result.tables))

@@ -26,6 +26,7 @@ from miad_jax.evaluation.stability.relax import settings_of
 from miad_jax.evaluation.stability.relaxed import counts, relax_into
 from miad_jax.parallel.pool import Pool
 from miad_jax.sampling.devices import cores_as_devices
+from miad_jax.storage.lock import one_writer
 
 POTENTIALS_HELP = '"chgnet", "nequix", "sevennet", or "module:factory" of any ASE calculator'
 WEIGHTS_HELP = (
@@ -56,18 +57,19 @@ def main(argv: Sequence[str]) -> int:
     if given.calculator == NEQUIX:
         cores_as_devices()
     prepare_potential(given.calculator, given.weights, progress=True)
-    rows, found = relax_into(
-        folder,
-        load_samples(source, num_workers=given.num_workers, progress=True),
-        source=source,
-        calculator=given.calculator,
-        weights=given.weights,
-        max_steps=given.max_steps,
-        fmax_ev_per_angstrom=given.fmax,
-        seconds_per_crystal=given.seconds_per_crystal,
-        executor=pool,
-        progress=True,
-    )
+    with one_writer(folder):
+        rows, found = relax_into(
+            folder,
+            load_samples(source, num_workers=given.num_workers, progress=True),
+            source=source,
+            calculator=given.calculator,
+            weights=given.weights,
+            max_steps=given.max_steps,
+            fmax_ev_per_angstrom=given.fmax,
+            seconds_per_crystal=given.seconds_per_crystal,
+            executor=pool,
+            progress=True,
+        )
     print(f"{counts(rows)}; relaxed.csv, relaxed.extxyz and cif/ are in {folder}")
     if lost := [row["id"] for row, x in zip(rows, found, strict=True) if x.lost]:
         print(

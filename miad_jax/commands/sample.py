@@ -34,11 +34,13 @@ from miad_jax.evaluation.stability.relaxed import counts, relax_into
 from miad_jax.model import DEFAULT, TrainedModel, load_model
 from miad_jax.parallel.progress import TerminalProgress
 from miad_jax.plots.trajectory import MAX_CELLS
+from miad_jax.request import Request
 from miad_jax.sampling import SOLVERS, Sampler
 from miad_jax.sampling.control import CoordsScore
 from miad_jax.sampling.devices import cores_as_devices
 from miad_jax.sampling.quality import QUALITIES, settings_of, why_too_few
 from miad_jax.sampling.solvers import settings_of_solver
+from miad_jax.storage.lock import one_writer
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string(
@@ -186,8 +188,7 @@ def main(argv: Sequence[str]) -> int:
         prepare_potential(FLAGS.relax, FLAGS.relax_weights, progress=True)
     model = load_model(FLAGS.checkpoint)
     config = validate(_with_flags(model.config), num_devices=1)
-    infused = config.infusion.enabled
-    size = config.infusion.num_atoms if infused else len(model.histogram) - 1
+    size = config.infusion.num_atoms if config.infusion.enabled else len(model.histogram) - 1
     request = asking.request_of(FLAGS, config)
     solver, control = solver_from(config), control_from(config)
     if request.like is not None:
@@ -206,9 +207,17 @@ def main(argv: Sequence[str]) -> int:
     at_once = jax.local_device_count() * sampler.chunk_size
     batch_size = FLAGS.batch_size or -(-16 // at_once) * at_once
     check(request, model, sampler.size)
+    with one_writer(Path(FLAGS.out)):
+        return _sample_into_folder(model, config, request, sampler, batch_size)
+
+
+def _sample_into_folder(
+    model: TrainedModel, config: ConfigDict, request: Request, sampler: Sampler, batch_size: int
+) -> int:
+    """Draw what is missing in the folder, and say what is there; returns the exit code."""
     directory = SampleDirectory.open(FLAGS.out, _run(model, config, sampler), upgrade=_upgraded)
 
-    every = None
+    infused, every = config.infusion.enabled, None
     if FLAGS.trajectory:
         every = FLAGS.trajectory_every or max(1, round(sampler.num_steps / NUM_STATES))
     trajectories = TrajectoryWriter(directory.path)

@@ -35,10 +35,12 @@ from miad_jax.evaluation.stability.energies import (
 )
 from miad_jax.evaluation.stability.hull import hull_from_dataset
 from miad_jax.evaluation.stability.hull_report import (
+    POTENTIAL_ERROR,
     hull_rates,
     radioactive_elements,
     radioactive_rate,
 )
+from miad_jax.evaluation.stability.potentials import error_sentence
 from miad_jax.evaluation.stability.relax import ask_potential, relax, settings_of
 from miad_jax.evaluation.stability.relaxation_folder import open_folder
 from miad_jax.evaluation.validity.composition import valid_composition
@@ -103,6 +105,7 @@ def _potential_and_hull(work: Work) -> None:
     open_folder(work.relaxations, known)
     work.facts = ask_potential(work.relaxations, known, work.executor, plan.weights, work.progress)
     work.settings["relaxed with"] = dict(work.facts)
+    work.settings[POTENTIAL_ERROR] = error_sentence(plan.calculator, work.facts)
 
 
 def _uniqueness_and_novelty(work: Work) -> None:

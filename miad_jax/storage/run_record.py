@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from miad_jax.storage.files import is_partial, remove_partial_files, write_atomically
+from miad_jax.storage.lock import LOCK
 
 _MISSING = "(missing)"
 
@@ -111,7 +112,7 @@ class RunRecord:
         found = (
             sorted(x.name for x in folder.iterdir() if not is_partial(x)) if folder.exists() else []
         )
-        if found := [name for name in found if name not in self.others]:
+        if found := [name for name in found if name not in {*self.others, LOCK}]:
             raise ValueError(
                 f"{folder} holds files ({', '.join(found[:3])}{', …' * (len(found) > 3)}) but no "
                 f"{self.file_name}, so it was not made by this program: name a new or an empty "

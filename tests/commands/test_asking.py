@@ -9,6 +9,7 @@ import pytest
 
 import miad_jax
 from miad_jax.sampling import Sampler
+from miad_jax.storage.lock import LOCK
 from tests.in_process import ROOT, run_command
 
 
@@ -32,6 +33,14 @@ def test_what_is_asked_is_in_every_sample_and_said(tmp_path):
     other = run_command("sample", "--num=3", *arguments[:2], "--elements=Li,O")
     assert other.returncode == 2
     assert "asked" in other.stderr
+
+
+def test_a_folder_that_another_process_writes_to_is_refused(tmp_path):
+    (tmp_path / LOCK).write_text("12345\nnode017\n")
+    done = run_command("sample", f"--out={tmp_path}", "--num=1")
+    assert done.returncode == 2
+    assert f"{tmp_path} is written to by process 12345 on node017" in done.stderr
+    assert [x.name for x in tmp_path.iterdir()] == [LOCK]
 
 
 def test_a_sample_that_misses_is_drawn_again_alone(monkeypatch, tmp_path):

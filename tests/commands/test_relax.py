@@ -13,6 +13,7 @@ from pymatgen.core import Lattice, Structure
 from miad_jax.evaluation.stability import potential
 from miad_jax.evaluation.stability.relaxed import COLUMNS
 from miad_jax.parallel.executor import Serial
+from miad_jax.storage.lock import LOCK
 from tests.in_process import run_command
 
 RELAX = importlib.import_module("miad_jax.evaluation.stability.relax")
@@ -125,6 +126,14 @@ def test_the_same_command_continues_and_another_is_refused(folder, monkeypatch):
     done = command(folder, out="other")
     assert done.returncode == 2
     assert "holds files (notes.txt)" in done.stderr
+
+
+def test_a_folder_that_another_process_writes_to_is_refused(folder):
+    (folder / "out").mkdir()
+    (folder / "out" / LOCK).write_text("12345\nnode017\n")
+    done = command(folder)
+    assert done.returncode == 2
+    assert "out is written to by process 12345 on node017" in done.stderr
 
 
 def test_an_interrupt_loses_nothing_that_is_done(folder, monkeypatch):

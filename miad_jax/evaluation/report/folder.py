@@ -22,10 +22,9 @@ from miad_jax.evaluation.report.files import FORMAT, write_report
 from miad_jax.evaluation.report.page import Cards
 from miad_jax.evaluation.results import EvaluationResult
 from miad_jax.evaluation.samples import SampleSet
-from miad_jax.storage.lock import LOCK
 from miad_jax.storage.run_record import RunRecord
 
-RECORD = RunRecord("run.json", FORMAT, "a report", others=(LOCK,))
+RECORD = RunRecord("run.json", FORMAT, "a report")
 NUM_RELAXED = "first samples relaxed"
 """The setting that says how many samples were to be relaxed: a number, or "all"."""
 

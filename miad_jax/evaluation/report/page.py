@@ -40,7 +40,7 @@ from miad_jax.evaluation.report.pictures import (
     subject,
 )
 from miad_jax.evaluation.results import EvaluationResult
-from miad_jax.evaluation.stability.hull_report import hull_sentences
+from miad_jax.evaluation.stability.hull_report import judge_sentences
 from miad_jax.evaluation.tables import shown
 
 FOLDER = Path(__file__).parent
@@ -97,7 +97,7 @@ def html_page(
         num_samples=len(rows),
         facts=list(_flatten({x: result.settings[x] for x in FACTS if result.settings.get(x)})),
         headline=_headline(rows),
-        hull=hull_sentences(rows, result.settings.get("hull")),
+        judge=judge_sentences(result.rows, result.settings),
         done=result.done,
         to_come=result.to_come,
         in_short=[

@@ -1,4 +1,4 @@
-"""What a reader must know of the hull before any rate of stability: which it is, and how dense."""
+"""What a reader must know before any rate of stability: the hull, its density, the potential."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from typing import Any
 from miad_jax.evaluation.statistics import Quantity, Rate
 
 Rows = Sequence[Mapping[str, Any]]
+
+POTENTIAL_ERROR = "error of the potential"
+"""The setting that says how far a potential is from DFT."""
 
 
 def radioactive_elements(chemical_system: str | None) -> str | None:
@@ -52,16 +55,18 @@ def hull_rates(rows: Rows) -> list[Rate | Quantity]:
     ]  # fmt: skip
 
 
-def hull_sentences(rows: Rows, definition: str | None) -> list[str]:
-    """What the report and the command say of the hull first.
+def judge_sentences(rows: Rows, settings: Mapping[str, Any]) -> list[str]:
+    """What the report and the command say first: of the hull and of the potential.
 
     Args:
         rows: Of all samples.
-        definition: That of the hull; None where there is none.
+        settings: Those of the evaluation; without `hull` there is none.
     """
     found = []
-    if definition is not None:
-        found.append(f"Hull: {definition}.")
+    if "hull" in settings:
+        found.append(f"Hull: {settings['hull']}.")
+    if POTENTIAL_ERROR in settings:
+        found.append(settings[POTENTIAL_ERROR])
     if counts := _counts(rows):
         alone = sum(n == 0 for n in counts)
         found.append(

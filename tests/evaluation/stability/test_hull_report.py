@@ -3,8 +3,9 @@
 import pytest
 
 from miad_jax.evaluation.stability.hull_report import (
+    POTENTIAL_ERROR,
     hull_rates,
-    hull_sentences,
+    judge_sentences,
     radioactive_elements,
     radioactive_rate,
 )
@@ -40,10 +41,13 @@ def test_rates_are_of_the_samples_with_an_energy():
 
 
 def test_the_hull_is_named_with_its_density_and_what_is_radioactive():
-    assert hull_sentences(ROWS, "the reference's own") == [
+    assert judge_sentences(
+        ROWS, {"hull": "the reference's own", POTENTIAL_ERROR: "It is off."}
+    ) == [
         "Hull: the reference's own.",
+        "It is off.",
         "In the chemical systems of 3 samples it has 0 to 7 compounds, 4 in the median; 1 of these "
         "samples are measured against the elements alone.",
         "1 samples hold radioactive elements: Pm, U.",
     ]
-    assert hull_sentences([row(None, None)], None) == []
+    assert judge_sentences([row(None, None)], {}) == []

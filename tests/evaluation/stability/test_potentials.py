@@ -14,6 +14,7 @@ from miad_jax.evaluation.stability import nequix, potential
 from miad_jax.evaluation.stability.potentials import (
     check_installed,
     check_potential,
+    error_sentence,
     prepare_potential,
 )
 from miad_jax.evaluation.stability.relax import relax
@@ -187,3 +188,10 @@ def test_a_factory_may_name_its_weights(tmp_path, monkeypatch):
         relax([COPPER], tmp_path / "out", calculator="withweights:EMT", **settings)
     with pytest.raises(ValueError, match=r"weights that withweights names cannot be read.*gone"):
         relax([COPPER], calculator="withweights:lost", **settings)
+
+
+def test_a_measured_error_belongs_to_the_weights():
+    facts = {"weights_sha256": nequix.WEIGHTS["nequix-oam-1"].sha256, "weights": "any name"}
+    assert "nequix are off by 0.028 eV/atom" in error_sentence("nequix", facts)
+    assert "not measured" in error_sentence("nequix", {"weights_sha256": "0"})
+    assert "mine:factory are from DFT was not measured" in error_sentence("mine:factory", {})
