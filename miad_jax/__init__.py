@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from miad_jax.sampling.solvers.heun import Heun
     from miad_jax.sampling.solvers.predictor_corrector import PredictorCorrector
     from miad_jax.sampling.trajectory import Trajectory
+    from miad_jax.scoring import Score, score
 
 _MODULES = {
     "build": ("control_from", "solver_from"),
@@ -72,6 +73,7 @@ _MODULES = {
     "sampling.solvers.heun": ("Heun",),
     "sampling.solvers.predictor_corrector": ("PredictorCorrector",),
     "sampling.trajectory": ("Trajectory",),
+    "scoring": ("Score", "score"),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
@@ -90,6 +92,7 @@ __all__ = [
     "PredictorCorrector",
     "Progress",
     "Request",
+    "Score",
     "Times",
     "Trajectory",
     "Transformer",
@@ -114,6 +117,7 @@ __all__ = [
     "reverse_step",
     "sample",
     "save_pretrained",
+    "score",
     "solver_from",
     "to_atoms",
     "to_structures",

@@ -47,6 +47,10 @@ BELOW = {
         *("data", "storage", "parallel"),
     },
     "model": {"build", "config", "data", "diffusion", "storage", "training"},
+    "scoring": {
+        *("build", "crystal", "data", "diffusion", "mirage", "model", "network", "padding"),
+        "parallel",
+    },
 }
 COMMANDS = {"commands", "train", "sample", "evaluate", "relax", "download"}
 # Outside libraries that a room must never see.

@@ -133,6 +133,19 @@ def loss_terms(
     condition: Condition | None = None,
 ) -> LossTerms:
     """The losses of a denoiser on examples; see `loss`."""
+    each = terms_of_each(diffusion, denoise, example, mask_mirage=mask_mirage, condition=condition)
+    return jax.tree.map(jnp.sum, each)
+
+
+def terms_of_each(
+    diffusion: Diffusion,
+    denoise: Denoise,
+    example: Example,
+    *,
+    mask_mirage: bool = True,
+    condition: Condition | None = None,
+) -> LossTerms:
+    """The same with sums and counts of each crystal, [batch]."""
     clean, noised, noise = example.clean, example.noised, example.noise
     said = predict(denoise, noised, example.time, condition)
     # Losses are of noised parts; what they give for known ones does not count.
@@ -149,14 +162,19 @@ def loss_terms(
         "cross_entropy": diffusion.types.cross_entropy(said.types, *kinds),
     }
     counted = _counted(example, mask_mirage)
-    sums = {name: jnp.where(counted[name], losses[name], 0).sum() for name in losses}
-    return LossTerms(sums, loss_counts(example, mask_mirage=mask_mirage))
+    sums = {name: _of_each(jnp.where(counted[name], losses[name], 0)) for name in losses}
+    return LossTerms(sums, {name: _of_each(mask) for name, mask in counted.items()})
 
 
 def loss_counts(example: Example, *, mask_mirage: bool = True) -> dict[str, Float[Array, ""]]:
     """What the sums of each term are divided by."""
     counted = _counted(example, mask_mirage)
     return {name: mask.sum().astype(jnp.float32) for name, mask in counted.items()}
+
+
+def _of_each(values: Array) -> Float[Array, " batch"]:
+    """Sums over the parts of each crystal."""
+    return values.astype(jnp.float32).reshape(len(values), -1).sum(-1)
 
 
 def _counted(example: Example, mask_mirage: bool) -> dict[str, Bool[Array, "*parts"]]:
