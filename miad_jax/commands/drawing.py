@@ -8,11 +8,12 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Int, PRNGKeyArray
+from jaxtyping import Float, Int, PRNGKeyArray
 
+from miad_jax.commands.choosing import Judge
 from miad_jax.condition import Condition
 from miad_jax.crystal import Crystal, real_atom_mask
-from miad_jax.diffusion.keys import ATTEMPTS, sample_keys, streams
+from miad_jax.diffusion.keys import ATTEMPTS, CANDIDATES, sample_keys, streams
 from miad_jax.model import TrainedModel
 from miad_jax.network.base import takes_times
 from miad_jax.parallel.progress import Bar
@@ -31,6 +32,8 @@ class Drawn:
         missed: What each is not that was asked.
         attempts: How often each was drawn.
         trajectory: Their states on the way, if they are kept.
+        energies: Their energies above the hull in eV/atom, infinite where unknown, if they are the
+            best of several.
     """
 
     crystals: Crystal
@@ -38,6 +41,45 @@ class Drawn:
     missed: Sequence[Sequence[str]]
     attempts: Int[np.ndarray, " samples"]
     trajectory: Trajectory | None
+    energies: Float[np.ndarray, " samples"] | None = None
+
+
+def draw_best(
+    sampler: Sampler, model: TrainedModel, request: Request, judge: Judge, **options: Any
+) -> Drawn:
+    """Draw each sample several times; keep what is as asked, and of that the lowest energy.
+
+    Args:
+        sampler: What draws them.
+        model: Whose samples they are.
+        request: What is asked.
+        judge: What says which is best.
+        options: The others of `draw`.
+    """
+    first = draw(sampler, model, request, **options)
+    options["bar"] = Bar()
+    others = range(1, judge.best_of)
+    every = [first, *(draw(sampler, model, request, candidate=i, **options) for i in others)]
+    energies = np.stack([judge.energies(x.crystals) for x in every])
+    misses = np.array([[bool(what) for what in x.missed] for x in every])
+    choice = np.lexsort((energies, misses), axis=0)[0]
+    index = np.arange(len(choice))
+
+    def chosen(*arrays: Any) -> np.ndarray:
+        return np.stack(arrays)[choice, index]
+
+    trajectory = first.trajectory
+    if trajectory is not None:
+        states = jax.tree.map(chosen, *(x.trajectory.crystals for x in every if x.trajectory))
+        trajectory = Trajectory(states, trajectory.times, trajectory.steps)
+    return Drawn(
+        jax.tree.map(chosen, *(x.crystals for x in every)),
+        chosen(*(x.num_real for x in every)),
+        [every[candidate].missed[i] for i, candidate in enumerate(choice)],
+        np.sum([x.attempts for x in every], 0),
+        trajectory,
+        energies[choice, index],
+    )
 
 
 def draw(
@@ -50,6 +92,7 @@ def draw(
     attempts: int,
     trajectory_every: int | None,
     bar: Bar,
+    candidate: int = 0,
 ) -> Drawn:
     """Draw the samples, each until it is what was asked, and at most `attempts` times.
 
@@ -64,9 +107,12 @@ def draw(
         attempts: How often a sample is drawn at most.
         trajectory_every: Number of steps between two states to keep; None keeps none.
         bar: Moves on by the number of samples in the first attempt.
+        candidate: Which of several samples of each index; the first has the sample's own key.
     """
     index = np.asarray(indices)
     own = sample_keys(jax.random.key(seed), index)
+    if candidate:
+        own = streams(own, CANDIDATES + candidate)
     todo = np.arange(len(index))
     kept: Any = None
     drawn = np.zeros(len(index), int)

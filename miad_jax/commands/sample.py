@@ -10,21 +10,24 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import jax
+import numpy as np
 from absl import flags
+from jaxtyping import Float
 from ml_collections import ConfigDict
 
 from miad_jax.build import control_from, solver_from
-from miad_jax.commands import asking
+from miad_jax.commands import asking, choosing, solving
 from miad_jax.commands import cli as command
-from miad_jax.commands.drawing import Drawn, check, draw
+from miad_jax.commands.choosing import Judge
+from miad_jax.commands.drawing import Drawn, check, draw, draw_best
 from miad_jax.commands.relax import POTENTIALS_HELP, WEIGHTS_HELP
 from miad_jax.commands.trajectories import NUM_STATES, TrajectoryWriter
-from miad_jax.config import LAST_STEPS, load_config, upgraded, validate
+from miad_jax.config import load_config, upgraded, validate
 from miad_jax.data.sample_folder import SampleDirectory
 from miad_jax.evaluation import describe_all, write_summary
 from miad_jax.evaluation.report.summary import refined_sentence
@@ -35,11 +38,9 @@ from miad_jax.model import DEFAULT, TrainedModel, load_model
 from miad_jax.parallel.progress import TerminalProgress
 from miad_jax.plots.trajectory import MAX_CELLS
 from miad_jax.request import Request
-from miad_jax.sampling import SOLVERS, Sampler
-from miad_jax.sampling.control import CoordsScore
+from miad_jax.sampling import Sampler
 from miad_jax.sampling.devices import cores_as_devices
-from miad_jax.sampling.quality import QUALITIES, settings_of, why_too_few
-from miad_jax.sampling.solvers import settings_of_solver
+from miad_jax.sampling.quality import why_too_few
 from miad_jax.storage.lock import one_writer
 
 FLAGS = flags.FlagValues()
@@ -60,78 +61,9 @@ flags.DEFINE_integer(
     upper_bound=2**32 - 1,
     flag_values=FLAGS,
 )
-flags.DEFINE_string(
-    "quality",
-    None,
-    f"How good and how fast: {', '.join(QUALITIES)}; sets solver, steps and times; default: the "
-    "model's",
-    flag_values=FLAGS,
-)
-flags.DEFINE_integer(
-    "steps",
-    None,
-    "Steps, at most as many as trained; default: the model's",
-    flag_values=FLAGS,
-)
-flags.DEFINE_integer(
-    "first_time",
-    None,
-    "The noisiest time, where sampling starts; default: the model's, or where ᾱ is 0.001",
-    flag_values=FLAGS,
-)
-flags.DEFINE_list(
-    "visit", None, "The times to visit, falling, instead of steps and first_time", flag_values=FLAGS
-)
-flags.DEFINE_string(
-    "solver",
-    None,
-    f"How steps are made: {', '.join(SOLVERS)}; default: the model's",
-    flag_values=FLAGS,
-)
-flags.DEFINE_enum(
-    "ending",
-    None,
-    list(LAST_STEPS),
-    "Last step of the coordinates: to no noise at all, or as published, where they stay; default: "
-    "the model's",
-    flag_values=FLAGS,
-)
-flags.DEFINE_enum(
-    "coords_score",
-    None,
-    list(get_args(CoordsScore)),
-    "Score of atoms that may be mirage: times the probability of being real, or as the network "
-    "predicts it; default: the model's",
-    flag_values=FLAGS,
-)
-flags.DEFINE_float(
-    "corrector_gamma", None, "Strength of the corrector; default: the model's", flag_values=FLAGS
-)
-flags.DEFINE_float(
-    "churn",
-    None,
-    "How far ancestral steps go back up, in lengths of a step; default: the model's",
-    flag_values=FLAGS,
-)
-flags.DEFINE_float(
-    "coords_ahead",
-    None,
-    "How far ancestral steps take the coordinates ahead of their schedule; default: the model's",
-    flag_values=FLAGS,
-)
-flags.DEFINE_float(
-    "type_temperature",
-    None,
-    "Divides the logits of atom types: below 1 fewer elements; default: the model's",
-    flag_values=FLAGS,
-)
-flags.DEFINE_float(
-    "guidance",
-    None,
-    "Weight of properties that are asked; 1 is the model's own; default: the model's",
-    flag_values=FLAGS,
-)
+solving.define(FLAGS)
 asking.define(FLAGS)
+choosing.define(FLAGS)
 flags.DEFINE_float(
     "refine",
     None,
@@ -187,9 +119,9 @@ def main(argv: Sequence[str]) -> int:
     if FLAGS.relax is not None:
         prepare_potential(FLAGS.relax, FLAGS.relax_weights, progress=True)
     model = load_model(FLAGS.checkpoint)
-    config = validate(_with_flags(model.config), num_devices=1)
+    config = validate(solving.config_with(FLAGS, model.config), num_devices=1)
     size = config.infusion.num_atoms if config.infusion.enabled else len(model.histogram) - 1
-    request = asking.request_of(FLAGS, config)
+    request, judge = asking.request_of(FLAGS, config), choosing.judge_of(FLAGS)
     solver, control = solver_from(config), control_from(config)
     if request.like is not None:
         last = round(request.strength * model.diffusion.num_steps) - 1
@@ -208,11 +140,16 @@ def main(argv: Sequence[str]) -> int:
     batch_size = FLAGS.batch_size or -(-16 // at_once) * at_once
     check(request, model, sampler.size)
     with one_writer(Path(FLAGS.out)):
-        return _sample_into_folder(model, config, request, sampler, batch_size)
+        return _sample_into_folder(model, config, request, judge, sampler, batch_size)
 
 
 def _sample_into_folder(
-    model: TrainedModel, config: ConfigDict, request: Request, sampler: Sampler, batch_size: int
+    model: TrainedModel,
+    config: ConfigDict,
+    request: Request,
+    judge: Judge | None,
+    sampler: Sampler,
+    batch_size: int,
 ) -> int:
     """Draw what is missing in the folder, and say what is there; returns the exit code."""
     directory = SampleDirectory.open(FLAGS.out, _run(model, config, sampler), upgrade=_upgraded)
@@ -225,20 +162,23 @@ def _sample_into_folder(
     num_done = FLAGS.num - len(missing)
     with TerminalProgress().bar("sampling", FLAGS.num, "samples", num_done) as bar:
         for indices in _runs(missing, batch_size):
-            drawn = draw(
-                sampler,
-                model,
-                request,
-                indices,
-                seed=FLAGS.seed,
-                attempts=FLAGS.attempts,
-                trajectory_every=every,
-                bar=bar,
-            )
+            options: dict[str, Any] = {
+                "indices": indices,
+                "seed": FLAGS.seed,
+                "attempts": FLAGS.attempts,
+                "trajectory_every": every,
+                "bar": bar,
+            }
+            if judge is None:
+                drawn = draw(sampler, model, request, **options)
+            else:
+                drawn = draw_best(sampler, model, request, judge, **options)
             extra = {"num_real_atoms": drawn.num_real} if FLAGS.record_num_atoms else {}
             rows = describe_all(drawn.crystals, infused=infused, refine_angstrom=FLAGS.refine)
             if not request.asks_nothing:
                 rows = _with_answers(rows, drawn)
+            if drawn.energies is not None:
+                rows = _with_energies(rows, drawn.energies)
             if drawn.trajectory is not None:
                 # Before the batch, whose samples are not drawn again once it is on disk.
                 trajectories.write_batch(indices[0], drawn.trajectory, rows)
@@ -293,6 +233,17 @@ def _with_answers(rows: Sequence[dict[str, Any]], drawn: Drawn) -> list[dict[str
     return found
 
 
+def _with_energies(
+    rows: Sequence[dict[str, Any]], energies: Float[np.ndarray, " samples"]
+) -> list[dict[str, Any]]:
+    """Rows with the energies by which samples were chosen."""
+    known = [float(x) if np.isfinite(x) else None for x in energies]
+    return [
+        dict(row) | {"best_of": FLAGS.best_of, "e_above_hull_as_generated": x}
+        for row, x in zip(rows, known, strict=True)
+    ]
+
+
 def _word(value: Any) -> str:
     return " and ".join(map(str, value)) if isinstance(value, list) else str(value)
 
@@ -308,59 +259,11 @@ def _met(rows: Sequence[dict[str, Any]]) -> str:
     return f"{met} of {len(rows)} samples are as asked, of {attempts} that were drawn"
 
 
-def _with_flags(config: ConfigDict) -> ConfigDict:
-    """The configuration of a model, with the fields of `sampling` that flags give."""
-    config = config.copy_and_resolve_references()
-    if FLAGS.quality is not None:
-        config.sampling.update(settings_of(FLAGS.quality, config.diffusion.num_steps))
-    given = {name: FLAGS[name].value for name in _OF_SAMPLING}
-    given["last_step"] = LAST_STEPS.get(FLAGS.ending)
-    if FLAGS.visit is not None:
-        given |= {"visit": _times(FLAGS.visit)}
-        config.sampling.steps = config.sampling.first_time = None
-    given = {name: value for name, value in given.items() if value is not None}
-    config.sampling.update(given)
-    _refuse_what_the_solver_lacks(config, given)
-    return config
-
-
-def _refuse_what_the_solver_lacks(config: ConfigDict, given: Iterable[str]) -> None:
-    """A flag that would change nothing is refused."""
-    solver = config.sampling.solver
-    if solver not in SOLVERS:
-        return  # which `validate` says
-    owners = {kind: settings_of_solver(kind) for kind in SOLVERS}
-    for name in given:
-        others = [kind for kind, settings in owners.items() if name in settings]
-        if others and solver not in others:
-            flag = "ending" if name == "last_step" else name
-            raise ValueError(
-                f"--{flag} is no setting of the solver {solver}: leave it out, or choose "
-                f"--solver={' or '.join(others)}"
-            )
-
-
 def _chunk_size_of(folder: Path) -> int | None:
     """That of the samples in a folder, which more of them share; None where there are none."""
     if not (folder / "run.json").is_file():
         return None
     return SampleDirectory.read_only(folder).run.get("chunk_size")
-
-
-_OF_SAMPLING = (
-    *("solver", "steps", "first_time", "corrector_gamma", "churn", "coords_ahead"),
-    *("type_temperature", "coords_score", "guidance"),
-)
-"""Flags that are fields of `config.sampling` of the same name."""
-
-
-def _times(listed: Sequence[str]) -> tuple[int, ...]:
-    try:
-        return tuple(int(time) for time in listed)
-    except ValueError as error:
-        raise ValueError(
-            f"--visit is {','.join(listed)}; allowed: whole numbers, as in 975,500,20"
-        ) from error
 
 
 def _run(model: TrainedModel, config: ConfigDict, sampler: Sampler) -> dict[str, Any]:
@@ -371,6 +274,7 @@ def _run(model: TrainedModel, config: ConfigDict, sampler: Sampler) -> dict[str,
     more: dict[str, Any] = {} if FLAGS.refine is None else {"refine_angstrom": FLAGS.refine}
     if asked := asking.asked(FLAGS):
         more |= {"asked": asked, "attempts": FLAGS.attempts}
+    more |= choosing.chosen_by(FLAGS)
     trained = model.config.to_dict()
     del trained["sampling"]  # what is taken of it stands beside it
     return {

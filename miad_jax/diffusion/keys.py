@@ -20,6 +20,9 @@ T = TypeVar("T")
 START, NUM_ATOMS = 2**31, 2**31 + 1
 """Streams of a sample's key beyond those of all steps: its pure noise, and its number of atoms."""
 
+CANDIDATES = 2**31 + 512
+"""Streams of a sample's key from here on: the keys of samples of which the best is kept."""
+
 ATTEMPTS = 2**31 + 1024
 """Streams of a sample's key from here on: the keys of further attempts."""
 

@@ -6,8 +6,13 @@ import ase.build
 import ase.io
 import numpy as np
 import pytest
+from pymatgen.core import Composition
 
 import miad_jax
+from miad_jax.commands import choosing
+from miad_jax.commands.choosing import Judge
+from miad_jax.evaluation.stability.hull import Hull
+from miad_jax.evaluation.stability.relaxation import Relaxation
 from miad_jax.sampling import Sampler
 from miad_jax.storage.lock import LOCK
 from tests.in_process import ROOT, run_command
@@ -120,3 +125,58 @@ def test_what_cannot_be_met_is_a_sentence_and_makes_no_folder(arguments, said):
     assert said in done.stderr
     assert "Traceback" not in done.stderr
     assert {*ROOT.iterdir()} == there
+
+
+def test_the_best_of_several_is_kept_with_its_energy(monkeypatch, tmp_path):
+    """Cells of one atom, whose energy stands for their length: the shortest of three stays."""
+    lengths = iter([4.0, 5.0, 3.0, 6.0, 5.0, np.nan])
+
+    def drawn(self, keys, num_atoms, condition, bar):
+        cells = np.stack([np.eye(3, dtype=np.float32) * next(lengths) for _ in range(len(keys))])
+        shape = (len(keys), 1)
+        crystals = miad_jax.Crystal(
+            cells, np.zeros((*shape, 3), np.float32), np.full(shape, 29), np.ones(shape, bool)
+        )
+        return crystals, np.ones(shape, int)
+
+    def energies(self, crystals):
+        found = np.asarray(crystals.lattice)[:, 0, 0]
+        return np.where(np.isnan(found), np.inf, found)
+
+    monkeypatch.setattr(Sampler, "draw", drawn)
+    monkeypatch.setattr(Judge, "energies", energies)
+    monkeypatch.setattr(choosing, "judge_of", lambda values: Judge(3, "chgnet", None, None))
+    monkeypatch.setattr(choosing, "chosen_by", lambda values: {"best_of": 3})
+    done = run_command("sample", f"--out={tmp_path / 'out'}", "--num=2", "--best_of=3")
+    assert done.returncode == 0, done.stderr
+    found = rows(tmp_path / "out")
+    assert [float(x["e_above_hull_as_generated"]) for x in found] == [3.0, 5.0]
+    assert [x["best_of"] for x in found] == ["3", "3"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--best_of=2"], "--best_of needs --hull"),
+        (["--hull=hull.json"], "--hull is given without --best_of"),
+        (["--best_of=2", "--hull=none.json"], "none.json"),
+    ],
+)
+def test_a_choice_that_cannot_be_made_is_refused(flags, said, tmp_path):
+    done = run_command("sample", f"--out={tmp_path / 'out'}", *flags)
+    assert done.returncode == 2
+    assert said in done.stderr
+
+
+def test_what_is_no_crystal_is_the_worst(monkeypatch):
+    def relaxed(structures, *, calculator, weights, max_steps):
+        assert (calculator, weights, max_steps) == ("chgnet", None, 0)
+        return [Relaxation("converged", 0, -3.0, True, x) for x in structures]
+
+    monkeypatch.setattr(choosing, "relax", relaxed)
+    salt = miad_jax.from_atoms([ase.build.bulk("NaCl", "rocksalt", a=5.64)] * 3, 3)
+    salt.mask[1] = False
+    salt.lattice[2] = np.nan
+    elements = [(Composition(symbol), -2.0) for symbol in ("Na", "Cl")]
+    found = Judge(2, "chgnet", None, Hull(elements, "total", "made up")).energies(salt)
+    assert found == pytest.approx([-1.0, np.inf, np.inf])
