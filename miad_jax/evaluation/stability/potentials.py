@@ -32,6 +32,8 @@ NAMED_WEIGHTS = {NEQUIX: tuple(WEIGHTS), SEVENNET: ("7net-l3i5", "7net-0")}
 MEASURED_ERRORS_EV_PER_ATOM = {
     "d14ab7c0f093efe64b60a7bcd540bca10e74fb7f46c86108a079af60524659d1": 0.065,  # CHGNet 0.3.0
     WEIGHTS["nequix-oam-1"].sha256: 0.028,
+    WEIGHTS["nequix-mp-1"].sha256: 0.042,
+    "a7ff190d41efe5b8317a03d20a468e4036a1a3e64e0b14fdbab64ac3f4bfc09d": 0.039,  # 7net-l3i5
 }
 """Mean absolute error by the hash of a potential's weights, with the corrections of the Materials
 Project's 2020 scheme, of 109 crystals that WyFormer's authors relaxed by DFT (arXiv:2503.02407).
