@@ -52,7 +52,7 @@ BELOW = {
         "parallel",
     },
 }
-COMMANDS = {"commands", "train", "sample", "evaluate", "relax", "download"}
+COMMANDS = {"__main__", "commands", "train", "sample", "evaluate", "relax", "download"}
 # Outside libraries that a room must never see.
 NO_FILES = {"flax", "jraph", "pymatgen", "ase", "orbax", "optax", "pathlib"}
 FOREIGN = {

@@ -18,6 +18,7 @@ from miad_jax import config as config_fields
 from miad_jax.commands import cli as command
 from miad_jax.model import load_model
 from miad_jax.parallel.progress import TerminalProgress
+from miad_jax.spelling import did_you_mean
 from miad_jax.training import Checkpoints, Initial, load_training_data
 from miad_jax.training.loop import number_of_steps, train
 
@@ -25,7 +26,8 @@ FLAGS = flags.FlagValues()
 config_flags.DEFINE_config_file(
     "config",
     None,
-    "Configuration file, with :VARIANT behind it; default: the embedded data set's",
+    "Name of a configuration of the package (mp20, perov5, carbon24, alex_mp20, prototypes) or a "
+    "file, with :VARIANT behind it; default: the embedded data set's",
     flag_values=FLAGS,
 )
 flags.DEFINE_string(
@@ -42,6 +44,7 @@ flags.DEFINE_string(
 
 def main(argv: Sequence[str]) -> int:
     """Train as the command line says."""
+    argv = [_with_file(argument) for argument in argv]
     if not any(argument.startswith("--config=") for argument in argv):
         argv = [argv[0], f"--config={config_fields.__file__}", *argv[1:]]
     command.parse(FLAGS, argv, str(__doc__))
@@ -53,6 +56,35 @@ def main(argv: Sequence[str]) -> int:
         initial = load_initial(FLAGS.init_from)
     run(config, workdir, initial)
     return 0
+
+
+def _with_file(argument: str) -> str:
+    """`--config=mp20:small`, or `--config=configs/mp20.py` where there is none: the package's.
+
+    Raises:
+        ValueError: If no configuration of the package has the name.
+    """
+    flag, _, value = argument.partition("=")
+    name, colon, variant = value.partition(":")
+    if flag != "--config" or Path(name).exists():
+        return argument
+    folder = _configs()
+    known = sorted(path.stem for path in folder.glob("*.py") if path.stem != "__init__")
+    asked = Path(name).stem if Path(name).parent == Path("configs") else name
+    if asked in known:
+        return f"--config={folder / asked}.py{colon}{variant}"
+    if Path(name).suffix or Path(name).name != name:
+        return argument  # a file that is missing, which is said where it is read
+    raise ValueError(
+        f"no configuration is called {name!r}{did_you_mean(name, known)}; allowed: "
+        f"{', '.join(known)}, or a file"
+    )
+
+
+def _configs() -> Path:
+    """Where the configurations lie: beside the package in a checkout, in it once installed."""
+    package = Path(config_fields.__file__).parent
+    return next(x for x in (package / "configs", package.parent / "configs") if x.is_dir())
 
 
 def load_initial(name_or_path: str) -> Initial:

@@ -1,0 +1,55 @@
+"""The command `miad-jax`, which is `python -m miad_jax`: its first word says what is done.
+
+A command is imported when it is asked for, so that help and completion come at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+from miad_jax.commands import COMMANDS
+from miad_jax.spelling import did_you_mean
+
+BAD_INPUT = 2
+
+
+def main() -> None:
+    """Run the command that the command line names."""
+    name, *rest = [*sys.argv[1:], "--help"][: max(len(sys.argv) - 1, 1)]
+    if name in ("-h", "--help", "-help", "help"):
+        print(usage())
+    elif name == "--version":
+        from importlib.metadata import version
+
+        print(version("miad_jax"))
+    elif name not in COMMANDS:
+        hint = did_you_mean(name, COMMANDS)
+        print(f"error: no command {name!r}{hint}\n\n{usage()}", file=sys.stderr)
+        sys.exit(BAD_INPUT)
+    else:
+        from miad_jax.commands import cli
+
+        sys.argv = [f"miad-jax {name}", *rest]
+        cli.run(importlib.import_module(f"miad_jax.commands.{name}").main)
+
+
+def usage() -> str:
+    """What there is, and how to ask for more."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:{width}}  {what}" for name, what in COMMANDS.items()]
+    return "\n".join(
+        [
+            "Crystals that nobody has made yet, generated in JAX.",
+            "",
+            "usage: miad-jax COMMAND [--flag=value ...]",
+            "",
+            *lines,
+            "",
+            "`miad-jax COMMAND --help` lists the flags of a command; `miad-jax --version`.",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()
