@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from miad_jax.diffusion.make import make_diffusion
     from miad_jax.evaluation.pipeline import evaluate
     from miad_jax.evaluation.stability.relax import relax
+    from miad_jax.generation.generate import generate
     from miad_jax.mirage import infuse, reduce
     from miad_jax.model import load_model, load_pretrained, save_pretrained
     from miad_jax.network.cspnet import CSPNet
@@ -59,6 +60,7 @@ _MODULES = {
     "diffusion.make": ("make_diffusion",),
     "evaluation.pipeline": ("evaluate",),
     "evaluation.stability.relax": ("relax",),
+    "generation.generate": ("generate",),
     "mirage": ("infuse", "reduce"),
     "model": ("load_model", "load_pretrained", "save_pretrained"),
     "network.cspnet": ("CSPNet",),
@@ -104,6 +106,7 @@ __all__ = [
     "evaluate",
     "from_atoms",
     "from_structures",
+    "generate",
     "infuse",
     "load_dataset",
     "load_model",

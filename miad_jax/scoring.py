@@ -43,6 +43,10 @@ class Score:
         loss: The weighted sum of the terms, as in training.
         error: Its standard error, from the noise; 0 where nothing was varied.
         terms: The mean of each term: `lattice`, `coords`, `types` and `cross_entropy`.
+
+    Example:
+        >>> miad_jax.Score(loss=1.5, error=0.1, terms={"lattice": 0.4}).terms["lattice"]
+        0.4
     """
 
     loss: float
@@ -77,10 +81,11 @@ def score(
         ValueError: If a crystal is none that the model can know, or `num_draws` is not even.
 
     Example:
-        >>> crystals, _ = miad_jax.load_dataset("prototypes", "test")
-        >>> known = miad_jax.to_structures(crystals[:1])
-        >>> moved = [x.copy().perturb(0.5) for x in known]
-        >>> (one,), (other,) = (miad_jax.score(x, num_draws=8) for x in (known, moved))
+        >>> from pymatgen.core import Lattice, Structure
+        >>> cell, places = Lattice.cubic(4.12), [[0, 0, 0], [0.5, 0.5, 0.5]]
+        >>> salt = Structure(cell, ["Cs", "Cl"], places)
+        >>> crushed = Structure(cell, ["Cs", "Cl"], [[0, 0, 0], [0.1, 0.1, 0.1]])
+        >>> one, other = miad_jax.score([salt, crushed], num_draws=16)
         >>> one.loss < other.loss
         True
     """

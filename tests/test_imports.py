@@ -47,6 +47,10 @@ BELOW = {
         *("data", "storage", "parallel"),
     },
     "model": {"build", "config", "data", "diffusion", "storage", "training"},
+    "generation": {
+        *("build", "condition", "config", "crystal", "data", "diffusion", "evaluation", "mirage"),
+        *("model", "network", "parallel", "request", "sampling"),
+    },
     "scoring": {
         *("build", "crystal", "data", "diffusion", "mirage", "model", "network", "padding"),
         "parallel",

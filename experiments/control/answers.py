@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,12 @@ from pymatgen.core import Structure
 
 from experiments.control.questions import Question
 from miad_jax import Condition, Known, reduce, to_structures
-from miad_jax.build import control_from, solver_from
-from miad_jax.commands.drawing import draw
 from miad_jax.crystal import Crystal
 from miad_jax.data.formats import npz_bytes
 from miad_jax.diffusion.keys import sample_keys
 from miad_jax.evaluation import describe_all
 from miad_jax.evaluation.validity.composition import valid_composition
+from miad_jax.generation.drawing import draw, sampler_of
 from miad_jax.model import TrainedModel
 from miad_jax.padding import resize
 from miad_jax.parallel.progress import Bar
@@ -81,7 +80,7 @@ class Weights:
 
     def __init__(self, model: TrainedModel):
         self.model = model
-        self._samplers: dict[tuple[float, int | None], Sampler] = {}
+        self._samplers: dict[tuple[float, float | None], Sampler] = {}
 
     def answer(self, question: Question, file: Path) -> Answer:
         """The samples of a question: those that a file keeps, or new ones."""
@@ -113,23 +112,12 @@ class Weights:
         ).crystals
 
     def _sampler(self, question: Question) -> Sampler:
-        model, config, request = self.model, self.model.config, question.request
-        first = None
-        if request.like is not None:
-            first = round(request.strength * model.diffusion.num_steps) - 1
-        kind = question.guidance, first
+        request = question.request
+        kind = question.guidance, request.strength if request.like is not None else None
         if kind not in self._samplers:
-            solver = solver_from(config)
-            if first is not None:
-                solver = solver.not_before(model.diffusion, first)
-            infused = config.infusion.enabled
-            self._samplers[kind] = Sampler(
-                model.diffusion,
-                model.denoise,
-                config.infusion.num_atoms if infused else len(model.histogram) - 1,
-                solver=solver,
-                control=replace(control_from(config), guidance=question.guidance),
-            )
+            config = self.model.config.copy_and_resolve_references()
+            config.sampling.guidance = question.guidance
+            self._samplers[kind] = sampler_of(self.model, config, request)
         return self._samplers[kind]
 
 

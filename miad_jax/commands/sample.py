@@ -20,11 +20,8 @@ from absl import flags
 from jaxtyping import Float
 from ml_collections import ConfigDict
 
-from miad_jax.build import control_from, solver_from
 from miad_jax.commands import asking, choosing, solving
 from miad_jax.commands import cli as command
-from miad_jax.commands.choosing import Judge
-from miad_jax.commands.drawing import Drawn, check, draw, draw_best
 from miad_jax.commands.relax import POTENTIALS_HELP, WEIGHTS_HELP
 from miad_jax.commands.trajectories import NUM_STATES, TrajectoryWriter
 from miad_jax.config import load_config, upgraded, validate
@@ -34,6 +31,8 @@ from miad_jax.evaluation.report.summary import refined_sentence
 from miad_jax.evaluation.samples import load_samples
 from miad_jax.evaluation.stability.potentials import prepare_potential
 from miad_jax.evaluation.stability.relaxed import counts, relax_into
+from miad_jax.generation.drawing import Drawn, check, draw, draw_best, sampler_of
+from miad_jax.generation.judge import Judge
 from miad_jax.model import DEFAULT, TrainedModel, load_model
 from miad_jax.parallel.progress import TerminalProgress
 from miad_jax.plots.trajectory import MAX_CELLS
@@ -120,21 +119,10 @@ def main(argv: Sequence[str]) -> int:
         prepare_potential(FLAGS.relax, FLAGS.relax_weights, progress=True)
     model = load_model(FLAGS.checkpoint)
     config = validate(solving.config_with(FLAGS, model.config), num_devices=1)
-    size = config.infusion.num_atoms if config.infusion.enabled else len(model.histogram) - 1
     request, judge = asking.request_of(FLAGS, config), choosing.judge_of(FLAGS)
-    solver, control = solver_from(config), control_from(config)
-    if request.like is not None:
-        last = round(request.strength * model.diffusion.num_steps) - 1
-        solver = solver.not_before(model.diffusion, last)
-    sampler = Sampler(
-        model.diffusion,
-        model.denoise,
-        size,
-        solver=solver,
-        control=control,
-        chunk_size=FLAGS.chunk_size or _chunk_size_of(Path(FLAGS.out)),
-    )
-    if warning := why_too_few(solver, control, model.diffusion):
+    chunk_size = FLAGS.chunk_size or _chunk_size_of(Path(FLAGS.out))
+    sampler = sampler_of(model, config, request, chunk_size=chunk_size)
+    if warning := why_too_few(sampler.solver, sampler.control, model.diffusion):
         print(f"warning: {warning}", file=sys.stderr)
     at_once = jax.local_device_count() * sampler.chunk_size
     batch_size = FLAGS.batch_size or -(-16 // at_once) * at_once

@@ -174,6 +174,13 @@ class Sampler:
         chunk_size: Crystals that the network sees at once; None for the network's own choice, on a
             CPU at most `LARGEST_CPU_CHUNK`.
         steps_per_dispatch: Steps between two reports.
+
+    Attributes:
+        size: As given.
+        solver: As given, or the default.
+        control: As given, or the default.
+        chunk_size: As given, or the network's own.
+        num_steps: Steps of a sample.
     """
 
     def __init__(
@@ -194,7 +201,8 @@ class Sampler:
         denoise = denoise if is_partial else jax.tree_util.Partial(denoise)
         solver = solver or PredictorCorrector()
         solver.check(diffusion)
-        parts = diffusion, denoise, solver.anywhere(), control or Control()
+        self.solver, self.control = solver, control or Control()
+        parts = diffusion, denoise, solver.anywhere(), self.control
         self._parts: tuple[Any, ...] = parts
         self._steps = steps_of(solver, diffusion)
         self.num_steps = len(self._steps)

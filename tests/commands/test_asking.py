@@ -10,9 +10,10 @@ from pymatgen.core import Composition
 
 import miad_jax
 from miad_jax.commands import choosing
-from miad_jax.commands.choosing import Judge
 from miad_jax.evaluation.stability.hull import Hull
 from miad_jax.evaluation.stability.relaxation import Relaxation
+from miad_jax.generation import judge as judging
+from miad_jax.generation.judge import Judge
 from miad_jax.sampling import Sampler
 from miad_jax.storage.lock import LOCK
 from tests.in_process import ROOT, run_command
@@ -173,7 +174,7 @@ def test_what_is_no_crystal_is_the_worst(monkeypatch):
         assert (calculator, weights, max_steps) == ("chgnet", None, 0)
         return [Relaxation("converged", 0, -3.0, True, x) for x in structures]
 
-    monkeypatch.setattr(choosing, "relax", relaxed)
+    monkeypatch.setattr(judging, "relax", relaxed)
     salt = miad_jax.from_atoms([ase.build.bulk("NaCl", "rocksalt", a=5.64)] * 3, 3)
     salt.mask[1] = False
     salt.lattice[2] = np.nan

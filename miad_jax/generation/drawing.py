@@ -9,11 +9,13 @@ from typing import Any
 import jax
 import numpy as np
 from jaxtyping import Float, Int, PRNGKeyArray
+from ml_collections import ConfigDict
 
-from miad_jax.commands.choosing import Judge
+from miad_jax.build import control_from, solver_from
 from miad_jax.condition import Condition
 from miad_jax.crystal import Crystal, real_atom_mask
 from miad_jax.diffusion.keys import ATTEMPTS, CANDIDATES, sample_keys, streams
+from miad_jax.generation.judge import Judge
 from miad_jax.model import TrainedModel
 from miad_jax.network.base import takes_times
 from miad_jax.parallel.progress import Bar
@@ -42,6 +44,35 @@ class Drawn:
     attempts: Int[np.ndarray, " samples"]
     trajectory: Trajectory | None
     energies: Float[np.ndarray, " samples"] | None = None
+
+
+def sampler_of(
+    model: TrainedModel,
+    config: ConfigDict,
+    request: Request,
+    *,
+    chunk_size: int | None = None,
+) -> Sampler:
+    """The sampler that a configuration describes, for a wish.
+
+    Args:
+        model: What samples.
+        config: Its configuration, whose `sampling` says how.
+        request: What is asked: variations start from a crystal, late in the process.
+        chunk_size: Samples the network sees at once; None for its own choice.
+    """
+    solver = solver_from(config)
+    if request.like is not None:
+        last = round(request.strength * model.diffusion.num_steps) - 1
+        solver = solver.not_before(model.diffusion, last)
+    return Sampler(
+        model.diffusion,
+        model.denoise,
+        config.infusion.num_atoms if config.infusion.enabled else len(model.histogram) - 1,
+        solver=solver,
+        control=control_from(config),
+        chunk_size=chunk_size,
+    )
 
 
 def draw_best(
