@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from miad_jax.network.cspnet import CSPNet
     from miad_jax.network.transformer import Transformer
     from miad_jax.parallel.progress import Progress
+    from miad_jax.plots.show import show
     from miad_jax.request import Request
     from miad_jax.sampling.control import Control
     from miad_jax.sampling.devices import cores_as_devices
@@ -66,6 +67,7 @@ _MODULES = {
     "network.cspnet": ("CSPNet",),
     "network.transformer": ("Transformer",),
     "parallel.progress": ("Progress",),
+    "plots.show": ("show",),
     "request": ("Request",),
     "sampling.control": ("Control",),
     "sampling.devices": ("cores_as_devices",),
@@ -121,6 +123,7 @@ __all__ = [
     "sample",
     "save_pretrained",
     "score",
+    "show",
     "solver_from",
     "to_atoms",
     "to_structures",

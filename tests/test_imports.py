@@ -40,7 +40,7 @@ BELOW = {
     "build": {"config", "diffusion", "network", "sampling"},
     "request": {"crystal", "condition", "data", "diffusion", "padding", "spelling"},
     "data": {"crystal", "mirage", "padding", "parallel", "spelling", "storage"},
-    "plots": {"crystal"},
+    "plots": {"crystal", "data", "mirage", "sampling", "storage"},
     "evaluation": {"crystal", "mirage", "data", "storage", "parallel", "plots", "spelling"},
     "training": {
         *("crystal", "condition", "padding", "mirage", "diffusion", "network", "config", "build"),

@@ -6,12 +6,9 @@ relaxed, as relaxed. The viewer draws the balls of the pictures, seen from where
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from miad_jax.crystal import Crystal
 from miad_jax.data import to_structures
@@ -19,7 +16,7 @@ from miad_jax.data.formats import plain_formula
 from miad_jax.data.written import structure_as_written
 from miad_jax.evaluation.report.pictures import Row, energies_of, is_denied, is_valid
 from miad_jax.evaluation.results import EvaluationResult
-from miad_jax.plots.unit_cell import ball_radii, closed_cell, project
+from miad_jax.plots.scene import scene
 
 NUM_RANKED, NUM_UNJUDGED, NUM_WORST = 100, 12, 6
 """How many crystals of a kind have files and can be turned, at most."""
@@ -118,41 +115,3 @@ def title(row: Row) -> str:
     """Formula, space group and number of atoms."""
     group = row["spacegroup_0.1"] or "no space group"
     return f"{row['reduced_formula']} · {group} · {row['num_atoms']} atoms"
-
-
-def scene(crystal: Crystal) -> Mapping[str, Any]:
-    """A cell as balls and edges: right, up and towards the viewer, in Å.
-
-    Args:
-        crystal: One crystal.
-
-    Returns:
-        `cell`, its three edges; `balls`, an element and a place each; `elements`, radius and
-        colour of the balls of each.
-    """
-    from ase.data import chemical_symbols
-    from ase.data.colors import jmol_colors
-
-    lattice, frac_coords, atom_types = closed_cell(crystal)
-    kinds, radii = np.unique(atom_types), ball_radii(np.unique(atom_types))
-    places = project(frac_coords @ lattice)
-    return {
-        "cell": _rounded(project(lattice)),
-        "balls": [
-            [chemical_symbols[z], *place]
-            for z, place in zip(atom_types, _rounded(places), strict=True)
-        ],
-        "elements": {
-            chemical_symbols[z]: [round(float(radius), 3), _hex(jmol_colors[z])]
-            for z, radius in zip(kinds, radii, strict=True)
-        },
-    }
-
-
-def _rounded(values: np.ndarray) -> list[list[float]]:
-    return np.round(values, 3).tolist()
-
-
-def _hex(colour: Sequence[float]) -> str:
-    """A colour as HTML writes it."""
-    return "#" + "".join(f"{math.floor(255 * x + 0.5):02x}" for x in colour)

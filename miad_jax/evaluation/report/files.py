@@ -26,6 +26,7 @@ from miad_jax.evaluation.report.page import Cards, html_page
 from miad_jax.evaluation.results import SAMPLE_COLUMNS, EvaluationResult
 from miad_jax.evaluation.stability.frames import frame_of, frames_text
 from miad_jax.evaluation.statistics import Quantity, Rate
+from miad_jax.plots.scene import VIEWER
 from miad_jax.storage.files import write_atomically
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def _write_cifs(folder: Path, texts: Mapping[str, str]) -> None:
 def _copy_viewer(folder: Path) -> None:
     """Copy the viewer, unless it is there."""
     folder.mkdir(exist_ok=True)
-    for path in sorted((Path(__file__).parent / "viewer").iterdir()):
+    for path in sorted(VIEWER.iterdir()):
         content = path.read_bytes()
         copy = folder / path.name
         if not copy.exists() or copy.read_bytes() != content:

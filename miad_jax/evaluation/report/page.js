@@ -1,4 +1,3 @@
-"use strict";
 // The address report.html#crystal-12 turns sample 12. The viewer is loaded when it is first needed.
 
 const crystals = JSON.parse(document.getElementById("crystals").textContent);
@@ -18,17 +17,6 @@ function load() {
   return loading;
 }
 
-const point = ([x, y, z]) => ({ x, y, z });
-const sum = (...vectors) => [0, 1, 2].map((i) => vectors.reduce((total, v) => total + v[i], 0));
-
-/** The twelve edges of a cell: along each of its vectors, from the four corners of the others. */
-function edges(cell) {
-  return cell.flatMap((along, k) => {
-    const [u, v] = cell.filter((_, i) => i !== k);
-    return [[0, 0, 0], u, v, sum(u, v)].map((corner) => [corner, sum(corner, along)]);
-  });
-}
-
 async function draw(scene, name) {
   delete stage.dataset.drawn;
   try {
@@ -38,25 +26,7 @@ async function draw(scene, name) {
     said.textContent = `The crystal cannot be turned: ${error.message ?? error}.`;
     return;
   }
-  viewer.removeAllShapes();
-  for (const [start, end] of edges(scene.cell)) {
-    viewer.addCylinder({ start: point(start), end: point(end), radius: 0.03, color: "#555555" });
-  }
-  for (const [element, ...place] of scene.balls) {
-    const [radius, color] = scene.elements[element];
-    viewer.addSphere({ center: point(place), radius, color });
-  }
-  viewer.setView([0, 0, 0, 0, 0, 0, 0, 1]);
-  viewer.resize();
-  viewer.zoomTo();
-  viewer.zoom(1.5);
-  viewer.render();
-  legend.replaceChildren(...Object.entries(scene.elements).map(([element, [, color]]) => {
-    const item = document.createElement("span"), dot = document.createElement("i");
-    dot.style.background = color;
-    item.append(dot, element);
-    return item;
-  }));
+  drawScene(viewer, scene, legend);
   for (const button of choice.children) button.ariaPressed = String(button.textContent === name);
   stage.dataset.drawn = name;
 }

@@ -42,6 +42,7 @@ from miad_jax.evaluation.report.pictures import (
 from miad_jax.evaluation.results import EvaluationResult
 from miad_jax.evaluation.stability.hull_report import judge_sentences
 from miad_jax.evaluation.tables import shown
+from miad_jax.plots.scene import DRAWING
 
 FOLDER = Path(__file__).parent
 NUM_BEST, NUM_REASONS = 12, 15
@@ -88,7 +89,7 @@ def html_page(
         title: [{"name": x.name, "definition": x.definition, "shown": shown(x)} for x in table]
         for title, table in result.tables.items()
     }
-    script = (FOLDER / "page.js").read_text(encoding="utf-8")
+    script = "".join(x.read_text(encoding="utf-8") for x in (DRAWING, FOLDER / "page.js"))
     best, rest = ranked(rows), unjudged(rows)
     return environment.get_template("page.html.jinja").render(
         style=(FOLDER / "page.css").read_text(encoding="utf-8"),
