@@ -150,6 +150,10 @@ def formulas_page() -> str:
             and value not in public
         ]
         parts += [f"## miad_jax.{name}", inspect.cleandoc(module.__doc__ or "")]
+        elsewhere = [x.__name__ for x in public if x.__module__ == module.__name__]
+        if elsewhere:
+            named = (f"[`{x}`][{module.__name__}.{x}]" for x in sorted(elsewhere))
+            parts += [f"Its public names are on [Python names](api.md): {', '.join(named)}."]
         for key in own:
             options = "    options: {heading_level: 3}"
             parts += [f"::: {module.__name__}.{key}\n{options}"]

@@ -37,7 +37,7 @@ def hook(name):
     return module
 
 
-reference, repository = hook("reference"), hook("repository")
+reference, repository, formulas = map(hook, ("reference", "repository", "formulas"))
 GENERATED = {path: page() for path, page in reference.PAGES.items()}
 FLAGS = {command: reference.flags_of(command) for command in COMMANDS}
 
@@ -189,7 +189,7 @@ def test_flags_and_fields_in_the_text_exist(page):
         if flag in FLAGS_OF_OTHERS:
             continue
         plain = "--" + flag[2:].replace("-", "_")
-        is_off = "--" + plain.removeprefix("--no")
+        is_off = plain.replace("--no", "--", 1)
         is_field = plain.removeprefix("--config.") in reference.fields()
         assert plain in known or is_off in known or is_field, f"{page}: {flag}"
     for field in re.findall(r"`config\.([\w.]+)", text):
@@ -231,6 +231,27 @@ def _sorted_as_page(columns):
 def _kind_and_tolerance(column):
     kind, _, tolerance = column.rpartition("_")
     return len(kind), -float(tolerance)
+
+
+def formulas_in(markdown):
+    """The formulas of a page, and whether each stands alone."""
+    found = re.findall(r"\\\((.+?)\\\)|\\\[(.+?)\\\]", markdown, re.DOTALL)
+    return [(inline or alone, bool(alone)) for inline, alone in found]
+
+
+def test_formulas_are_understood():
+    pytest.importorskip("latex2mathml")
+    found = [x for text in PAGES.values() for x in formulas_in(FENCED.sub("", text))]
+    assert len(found) > 80
+    for latex, block in found:
+        assert formulas.mathml(latex, block=block).startswith("<math")
+    with pytest.raises(ValueError, match="is not understood"):
+        formulas.mathml(r"\nosuchcommand x", block=False)
+    page = r'<p>a <span class="arithmatex">\(x &lt; y\)</span></p>'
+    assert re.search(
+        r'<span class="arithmatex"><math .*&lt;.*</math></span></p>$',
+        (formulas.on_page_content(page).replace("&#x0003C;", "&lt;")),
+    )
 
 
 @pytest.mark.slow
