@@ -36,7 +36,7 @@ def default_config() -> ConfigDict:
         'prototypes'
     """
     config = ConfigDict()
-    config.seed = 0
+    config.seed = 0  # of parameters, order and noise
 
     config.data = ConfigDict()
     config.data.path = "prototypes"  # a known data set, or a folder with train.csv and val.csv
@@ -57,13 +57,13 @@ def default_config() -> ConfigDict:
     config.tasks.cell = 0.0  # its atoms, of the cell
 
     config.diffusion = ConfigDict()  # what is trained
-    config.diffusion.num_steps = 1000
+    config.diffusion.num_steps = 1000  # T
     config.diffusion.lattice = "ddpm"  # or "log": six numbers, see LogLattice
     config.diffusion.coords = "wrapped_normal"  # or "flow": see TorusFlow
     config.diffusion.types = "uniform"  # or "masked": see MaskedTypes
 
     config.sampling = ConfigDict()  # how samples are drawn of it; training does not read it
-    config.sampling.solver = "ancestral"
+    config.sampling.solver = "ancestral"  # or "heun", or "predictor_corrector"
     config.sampling.steps = config_dict.placeholder(int)  # None: all from first_time on
     config.sampling.first_time = config_dict.placeholder(int)  # None: see Visits
     config.sampling.visit = ()  # the times themselves, instead of both
@@ -80,33 +80,33 @@ def default_config() -> ConfigDict:
 
     config.network = ConfigDict()
     config.network.name = "cspnet"  # or "transformer"; a network leaves out others' fields
-    config.network.hidden_dim = 512
-    config.network.num_layers = 6
-    config.network.num_freqs = 128
-    config.network.time_dim = 256
+    config.network.hidden_dim = 512  # width
+    config.network.num_layers = 6  # message passings, or blocks of attention
+    config.network.num_freqs = 128  # of the coordinates, in each direction
+    config.network.time_dim = 256  # width of the time embedding
     config.network.num_heads = 8  # of the transformer's attention
     config.network.pair_dim = 48  # channels of its pairs
     config.network.dtype = "float32"  # precision of matrix products: or "bfloat16"
 
     config.loss = ConfigDict()  # weights
-    config.loss.lattice = 1.0
-    config.loss.coords = 1.0
-    config.loss.types = 1.0
+    config.loss.lattice = 1.0  # w_L
+    config.loss.coords = 1.0  # w_F
+    config.loss.types = 1.0  # w_A
     config.loss.cross_entropy = 0.0  # of the clean types
 
     config.optimizer = ConfigDict()
-    config.optimizer.learning_rate = 1e-3
-    config.optimizer.warmup_steps = 0
+    config.optimizer.learning_rate = 1e-3  # the highest, of Adam
+    config.optimizer.warmup_steps = 0  # until it is reached
     config.optimizer.schedule = "constant"  # or "cosine", or "plateau"
     config.optimizer.final_learning_rate = 1e-4  # where cosine and plateau end
-    config.optimizer.plateau_factor = 0.6
+    config.optimizer.plateau_factor = 0.6  # by which a plateau lowers it
     config.optimizer.plateau_patience = 30  # epochs
     config.optimizer.clip_norm = config_dict.placeholder(float)  # largest gradient norm
     config.optimizer.ema_decay = 0.999  # of the averaged parameters; 0 is no average
 
-    config.batch_size = 256
+    config.batch_size = 256  # crystals a step
     config.chunk_size = config_dict.placeholder(int)  # crystals at once; None: the network's choice
-    config.num_epochs = 1000
+    config.num_epochs = 1000  # passes over the training crystals
     config.num_steps = config_dict.placeholder(int)  # instead of num_epochs
     config.max_minutes = config_dict.placeholder(float)  # end with a checkpoint then
     config.log_every = 50  # steps

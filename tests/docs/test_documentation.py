@@ -1,0 +1,272 @@
+"""The pages of the documentation: what they link to is there, and what they say to type exists."""
+
+import ast
+import importlib
+import importlib.util
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+import unicodedata
+from pathlib import Path
+
+import pytest
+import yaml
+
+import miad_jax
+from miad_jax.commands import COMMANDS
+from miad_jax.evaluation.describe import COLUMNS
+from miad_jax.evaluation.results import SAMPLE_COLUMNS
+from miad_jax.evaluation.stability.relaxed import COLUMNS as RELAXED_COLUMNS
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = {x.relative_to(DOCS).as_posix(): x.read_text() for x in sorted(DOCS.rglob("*.md"))}
+EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+
+FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+OTHER_PROGRAMS = {"pip", "export", "dask", "mkdocs"}
+FLAGS_OF_OTHERS = {"--nthreads", "--no-deps", "--help", "--scheduler"}
+
+
+def hook(name):
+    spec = importlib.util.spec_from_file_location(f"docs_{name}", DOCS / "hooks" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+reference, repository, formulas = map(hook, ("reference", "repository", "formulas"))
+GENERATED = {path: page() for path, page in reference.PAGES.items()}
+FLAGS = {command: reference.flags_of(command) for command in COMMANDS}
+
+
+def in_nav(nav):
+    """The pages of a part of the navigation."""
+    for item in nav:
+        value = item if isinstance(item, str) else next(iter(item.values()))
+        yield from [value] if isinstance(value, str) else in_nav(value)
+
+
+def test_the_navigation_names_every_page_once():
+    named = list(in_nav(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]))
+    assert sorted(named) == sorted([*PAGES, *GENERATED])
+
+
+def slug(title):
+    """The anchor of a heading, as Python-Markdown makes it."""
+    plain = re.sub(r"[`*]|\\\(.*?\\\)", "", title)
+    ascii_only = unicodedata.normalize("NFKD", plain).encode("ascii", "ignore").decode()
+    return re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", ascii_only).strip().lower())
+
+
+def anchors(markdown):
+    return {slug(x) for x in re.findall(r"^#+ (.+)$", FENCED.sub("", markdown), re.MULTILINE)}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_to_pages_files_and_headings(page):
+    for link in re.findall(r"\]\(([^)\s]+)\)", FENCED.sub("", PAGES[page])):
+        if link.startswith(("http", "\\(")):
+            continue
+        name, _, anchor = link.partition("#")
+        path = repository.target(f"docs/{page}", name) if name else f"docs/{page}"
+        text = GENERATED.get(path.removeprefix("docs/"))
+        if text is None:
+            assert (ROOT / path).is_file(), f"{page} links to {link}"
+            text = (ROOT / path).read_text() if path.endswith(".md") else ""
+        assert not anchor or anchor in anchors(text), f"{page} links to {link}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_names_of_the_code_are_in_the_code(page):
+    for name in re.findall(r"\]\[(miad_jax\.[\w.]+)\]", PAGES[page]):
+        parts = name.split(".")
+        module = next(
+            ".".join(parts[:n]) for n in range(len(parts), 0, -1) if _is_module(parts[:n])
+        )
+        thing = importlib.import_module(module)
+        for part in parts[module.count(".") + 1 :]:
+            thing = getattr(thing, part)
+        in_reference = f"::: {name}" in "\n".join(GENERATED.values())
+        of_a_class = f"::: {name.rpartition('.')[0]}" in "\n".join(GENERATED.values())
+        assert in_reference or of_a_class, f"{page}: {name} is on no reference page"
+
+
+def _is_module(parts):
+    path = ROOT.joinpath(*parts)
+    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
+
+
+def test_the_copies_of_repository_files_link_to_each_other():
+    linked = repository.linked({f"docs/{page}": text for page, text in PAGES.items()})
+    assert "experiments/few_steps/README.md" in linked
+    assert "experiments/few_steps/few_steps.png" in linked  # which that page shows
+    shown = repository.rewritten(PAGES["results.md"], "results.md")
+    assert "](repository/experiments/few_steps/README.md)" in shown
+    shown = repository.rewritten(PAGES["howto/vasp.md"], "howto/vasp.md")
+    assert shown == PAGES["howto/vasp.md"]
+    code = "`[a](../x.md)` and [b](../experiments/speed/README.md)"
+    assert repository.rewritten(code, "faq.md") == (
+        "`[a](../x.md)` and [b](repository/experiments/speed/README.md)"
+    )
+
+
+def test_reference_pages_hold_what_the_code_has():
+    commands = GENERATED["reference/commands.md"]
+    for command, flags in FLAGS.items():
+        section = commands.partition(f"## miad-jax {command}\n")[2].partition("\n## ")[0]
+        assert len(section) > 200
+        assert all(f"| `--{name}` |" in section for name in flags), command
+    assert len(FLAGS["sample"]) > 40
+    fields = GENERATED["reference/configuration.md"]
+    assert all(f"| `config.{name}` |" in fields for name in reference.fields())
+    assert all(f"### {path.stem}" in fields for path in (ROOT / "configs").glob("*.py"))
+    names = GENERATED["reference/api.md"]
+    assert all(re.search(rf"^::: miad_jax\..*\.{x}$", names, re.M) for x in miad_jax.__all__)
+    assert GENERATED["reference/formulas.md"].count(":::") > 30
+
+
+def test_every_field_of_the_configuration_is_explained():
+    said = reference.comments()
+    assert [name for name in reference.fields() if not said.get(name)] == []
+
+
+def commands_of(markdown):
+    """The command lines in the code blocks of a page, as words."""
+    for language, block in FENCED.findall(markdown):
+        if language == "bash":
+            for line in re.sub(r"\\\n\s*", " ", block).splitlines():
+                for part in line.split(" && "):
+                    if words := shlex.split(part, comments=True):
+                        yield words
+
+
+LINES = [(page, words) for page, text in PAGES.items() for words in commands_of(text)]
+
+
+@pytest.mark.parametrize(("page", "words"), LINES, ids=lambda x: x if isinstance(x, str) else x[0])
+def test_a_command_exists_with_its_flags(page, words):
+    words = [x for x in words if not re.match(r"[A-Z_]+=", x)]
+    if words[:2] == ["python", "-m"]:
+        name = words[2]
+        if name.startswith("experiments."):
+            assert _is_module(name.split(".")) or (ROOT / name.replace(".", "/")).is_dir()
+            return
+        words = ["miad-jax", name.removeprefix("miad_jax."), *words[3:]]
+    if words[0] in OTHER_PROGRAMS:
+        for extra in re.findall(r"(?:^|miad_jax|\.)\[([\w,]+)\]", " ".join(words)):
+            assert set(extra.split(",")) - {"cuda12", "cuda13"} <= set(EXTRAS)
+        return
+    assert words[0] == "miad-jax", f"{page}: {words[0]}"
+    assert words[1] in COMMANDS
+    for word in (x for x in words[2:] if x.startswith("--")):
+        check_flag(words[1], word, page)
+
+
+def check_flag(command, word, page):
+    name, _, value = word[2:].partition("=")
+    name = name.replace("-", "_")
+    if name.startswith("config."):
+        assert command == "train"
+        assert name.removeprefix("config.") in reference.fields(), f"{page}: {word}"
+    else:
+        known = FLAGS[command]
+        switch = name.removeprefix("no") if name not in known else name
+        assert switch in known, f"{page}: miad-jax {command} {word}"
+        assert value or reference._kind(known[switch]) == "switch", f"{page}: {word}"
+    if name == "config":
+        file, _, variant = value.partition(":")
+        importlib.import_module(f"configs.{file}").get_config(variant)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_flags_and_fields_in_the_text_exist(page):
+    text = FENCED.sub("", PAGES[page])
+    known = {f"--{name}" for flags in FLAGS.values() for name in flags}
+    for flag in re.findall(r"`(--[\w.-]+)", text):
+        if flag in FLAGS_OF_OTHERS:
+            continue
+        plain = "--" + flag[2:].replace("-", "_")
+        is_off = plain.replace("--no", "--", 1)
+        is_field = plain.removeprefix("--config.") in reference.fields()
+        assert plain in known or is_off in known or is_field, f"{page}: {flag}"
+    for field in re.findall(r"`config\.([\w.]+)", text):
+        assert field in reference.fields(), f"{page}: config.{field}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_python_in_the_pages_is_python(page):
+    for language, block in FENCED.findall(PAGES[page]):
+        assert language in ("bash", "python", "text")
+        if language == "python":
+            for node in ast.walk(ast.parse(block)):
+                if isinstance(node, ast.Attribute) and getattr(node.value, "id", "") == "miad_jax":
+                    assert node.attr in miad_jax.__all__, f"{page}: miad_jax.{node.attr}"
+
+
+def columns_in(section):
+    """The names in the first column of the tables of a section of formats.md."""
+    text = PAGES["formats.md"].partition(f"\n### {section}\n")[2].partition("\n## ")[0]
+    text = text.partition("\n### ")[0]
+    cells = re.findall(r"^\| (`.*?) \|", text, re.MULTILINE)
+    return [name for cell in cells for name in re.findall(r"`([^`]+)`", cell)]
+
+
+def test_the_formats_page_has_every_column():
+    asked = ["asked", "is_as_asked", "missed", "attempts", "best_of", "e_above_hull_as_generated"]
+    assert columns_in("samples.csv") == ["index", "seed", *_sorted_as_page(COLUMNS), *asked]
+    evaluated = [name for name in SAMPLE_COLUMNS if name not in COLUMNS]
+    assert sorted(columns_in("crystals.csv")) == sorted(evaluated)
+    assert columns_in("relaxed.csv") == list(RELAXED_COLUMNS)
+
+
+def _sorted_as_page(columns):
+    """Columns of space groups stand in the page by kind, in the table by tolerance."""
+    by_kind = sorted((x for x in columns if re.search(r"_0\.", x)), key=_kind_and_tolerance)
+    return [by_kind.pop(0) if re.search(r"_0\.", x) else x for x in columns]
+
+
+def _kind_and_tolerance(column):
+    kind, _, tolerance = column.rpartition("_")
+    return len(kind), -float(tolerance)
+
+
+def formulas_in(markdown):
+    """The formulas of a page, and whether each stands alone."""
+    found = re.findall(r"\\\((.+?)\\\)|\\\[(.+?)\\\]", markdown, re.DOTALL)
+    return [(inline or alone, bool(alone)) for inline, alone in found]
+
+
+def test_formulas_are_understood():
+    pytest.importorskip("latex2mathml")
+    found = [x for text in PAGES.values() for x in formulas_in(FENCED.sub("", text))]
+    assert len(found) > 80
+    for latex, block in found:
+        assert formulas.mathml(latex, block=block).startswith("<math")
+    with pytest.raises(ValueError, match="is not understood"):
+        formulas.mathml(r"\nosuchcommand x", block=False)
+    page = r'<p>a <span class="arithmatex">\(x &lt; y\)</span></p>'
+    assert re.search(
+        r'<span class="arithmatex"><math .*&lt;.*</math></span></p>$',
+        (formulas.on_page_content(page).replace("&#x0003C;", "&lt;")),
+    )
+
+
+@pytest.mark.slow
+def test_the_site_builds(tmp_path):
+    pytest.importorskip("mkdocs")
+    pytest.importorskip("mkdocstrings")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", f"--site-dir={tmp_path / 'site'}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    site = tmp_path / "site"
+    page = (site / "science" / "lattice" / "index.html").read_text()
+    assert "reference/formulas/#miad_jax.diffusion.lattice.LatticeDDPM.step" in page
+    assert (site / "repository" / "experiments" / "few_steps" / "few_steps.png").is_file()
+    assert (site / "trajectory.gif").is_file()
