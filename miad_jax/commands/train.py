@@ -50,12 +50,19 @@ def main(argv: Sequence[str]) -> int:
     command.parse(FLAGS, argv, str(__doc__))
     if FLAGS.workdir is None:
         raise ValueError("no --workdir: name a folder for checkpoints and metrics")
+    FLAGS.config.data.properties = _names(FLAGS.config.data.properties)
     config = config_fields.validate(FLAGS.config)
     workdir, initial = Path(FLAGS.workdir), None
     if FLAGS.init_from is not None and Checkpoints(workdir).latest() is None:
         initial = load_initial(FLAGS.init_from)
     run(config, workdir, initial)
     return 0
+
+
+def _names(given: Sequence[str]) -> tuple[str, ...]:
+    """Names that are given one by one, or separated by commas."""
+    parts = [name.strip() for names in given for name in names.split(",")]
+    return tuple(name for name in parts if name)
 
 
 def _with_file(argument: str) -> str:

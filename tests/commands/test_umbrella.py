@@ -83,3 +83,13 @@ def test_configurations_by_name(monkeypatch, tmp_path):
         train._with_file("--config=mp02")
     (tmp_path / "mp20").write_text("")  # a file of one's own goes first
     assert train._with_file("--config=mp20") == "--config=mp20"
+
+
+@pytest.mark.parametrize("given", ["band_gap,density", '("band_gap", "density")'])
+def test_properties_are_names_with_commas_or_a_tuple(given, tmp_path):
+    done = run_command(
+        "train", "--config=mp20:transformer", f"--workdir={tmp_path}",
+        f"--config.data.properties={given}", "--config.batch_size=0",
+    )  # fmt: skip
+    assert "config.batch_size is 0" in done.stderr
+    assert train._names(("band_gap,density",)) == train._names(("band_gap", "density"))
