@@ -21,7 +21,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from experiments.drill.stages import Stage, broken, stages
+from experiments.drill.stages import Stage, broken, stages, write_hull
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,7 +50,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     out = options.out.resolve()
-    every = stages(out / "whole_train", out / "whole_sample")
+    out.mkdir(parents=True, exist_ok=True)
+    write_hull(out / "hull.json")
+    every = stages(out / "whole_train", out / "whole_sample", out / "hull.json")
     faults = 0
     for name, stage in every.items():
         whole = out / f"whole_{name}"

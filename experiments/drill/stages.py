@@ -12,8 +12,11 @@ from typing import Any
 
 import numpy as np
 from flax.traverse_util import flatten_dict
+from pymatgen.core import Element
+from pymatgen.entries.computed_entries import ComputedEntry
 
 from miad_jax.model import load_model
+from miad_jax.storage.files import write_atomically
 
 TRAINING = """--config=configs/prototypes.py:quick --config.data.max_num_atoms=4
 --config.infusion.num_atoms=5 --config.network.hidden_dim=16 --config.network.num_layers=1
@@ -52,12 +55,13 @@ class Stage:
         return [sys.executable, "-m", f"miad_jax.{self.name}", *self.arguments(folder)]
 
 
-def stages(model: Path, samples: Path) -> dict[str, Stage]:
+def stages(model: Path, samples: Path, hull: Path) -> dict[str, Stage]:
     """The three stages, by name.
 
     Args:
         model: A finished training, which is sampled from.
         samples: Finished samples, which are judged.
+        hull: The hull above which their energies are.
     """
     return {
         "train": Stage("train", lambda folder: [*TRAINING, f"--workdir={folder}"], trained),
@@ -67,9 +71,18 @@ def stages(model: Path, samples: Path) -> dict[str, Stage]:
             files,
         ),
         "evaluate": Stage(
-            "evaluate", lambda folder: [str(samples), *JUDGING, f"--out={folder}"], judged
+            "evaluate",
+            lambda folder: [str(samples), *JUDGING, f"--hull={hull}", f"--out={folder}"],
+            judged,
         ),
     }
+
+
+def write_hull(path: Path) -> None:
+    """A hull of the elements alone, each at the same energy."""
+    symbols = [Element.from_Z(z).symbol for z in range(1, 100)]
+    entries = [ComputedEntry(symbol, -1.0, entry_id=symbol).as_dict() for symbol in symbols]
+    write_atomically(path, json.dumps(entries))
 
 
 def trained(folder: Path) -> dict[str, str]:
