@@ -28,7 +28,8 @@ SAMPLING = ["--num=160", "--steps=60", "--first_time=900", "--batch_size=8", "--
 JUDGING = [
     "--reference=prototypes",
     "--calculator=experiments.drill.potential:lennard_jones",
-    "--max_steps=20",
+    "--max_steps=5",
+    "--num_relaxed=32",
     "--nocoverage",
 ]
 
