@@ -7,7 +7,9 @@ defaults are those of the embedded data set `prototypes`.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, get_args
 
 import jax
@@ -226,7 +228,7 @@ def validate(config: ConfigDict, *, num_devices: int | None = None) -> ConfigDic
     ).split():
         check(field, "a whole number from 1 on", lambda value: value >= 1)
     for field, largest in _LARGEST.items():
-        check(field, f"at most {largest}", lambda value, largest=largest: value <= largest)
+        check(field, f"at most {largest}", partial(operator.ge, largest))
     for field in ("data.max_num_atoms", "chunk_size", "num_steps", "sampling.steps"):
         check(field, "a whole number from 1 on, or None", lambda v: v is None or v >= 1)
     for field in ("max_minutes", "optimizer.clip_norm"):

@@ -199,8 +199,8 @@ def _model(
     for name, value in sorted(flatten_dict(params, sep="/").items()):
         if not np.isfinite(value).all():
             raise ValueError(
-                f"the parameter {name} of {path} holds NaN or infinity: take an earlier checkpoint, "
-                "or another file"
+                f"the parameter {name} of {path} holds NaN or infinity: take an earlier "
+                "checkpoint, or another file"
             )
     for what, is_possible in (
         ("step", isinstance(step, int) and step >= 0),

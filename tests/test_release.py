@@ -84,7 +84,7 @@ def test_weights_that_are_not_finite_are_refused_by_name(harmed, parts, value):
     ],
 )
 def test_a_histogram_that_is_none_is_refused(harmed, histogram):
-    with pytest.raises(ValueError, match="histogram of .*harmed.npz.* is none: allowed"):
+    with pytest.raises(ValueError, match=r"histogram of .*harmed.npz.* is none: allowed"):
         load_model(harmed({"histogram": histogram}))
 
 
@@ -129,7 +129,7 @@ def test_what_cannot_be_true_is_refused(harmed, of_meta, said):
 )
 def test_sizes_and_fields_that_are_impossible_are_refused_at_once(harmed, field, value):
     path, began = harmed(config={field: value}), time.monotonic()
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"."):
         load_model(path)
     assert time.monotonic() - began < 5
 
@@ -139,7 +139,7 @@ def test_other_arrays_are_refused_before_they_are_unpacked(harmed, parts):
         load_model(harmed(arrays={NAME: np.zeros(10**7, np.float32)}))
     shape = np.shape(parts[0]["types_out"]["bias"])
     for bad in (np.zeros(shape, complex), np.zeros(shape, "U5"), np.zeros(shape[0] - 1)):
-        with pytest.raises(ValueError, match="another network.*types_out/bias is"):
+        with pytest.raises(ValueError, match=r"another network.*types_out/bias is"):
             load_model(harmed(arrays={NAME: bad}))
     with pytest.raises(ValueError, match=r"another network.*: more/kernel is only in one"):
         load_model(harmed(arrays={"param.more/kernel": np.zeros(3)}))
@@ -150,14 +150,14 @@ def test_other_arrays_are_refused_before_they_are_unpacked(harmed, parts):
 
 
 def test_a_pickle_in_it_is_not_read(harmed):
-    with pytest.raises(ValueError, match="no release file.*allow_pickle"):
+    with pytest.raises(ValueError, match=r"no release file.*allow_pickle"):
         load_model(harmed(arrays={NAME: np.array([print], object)}))
 
 
 def test_parameters_too_large_for_half_precision_are_not_written(parts, tmp_path):
     params, meta = parts
     large = jax.tree.map(lambda x: x * 1e6, params)
-    with pytest.raises(ValueError, match="is not finite in float16: give dtype=np.float32"):
+    with pytest.raises(ValueError, match=r"is not finite in float16: give dtype=np.float32"):
         write_release(tmp_path / "half.npz", large, meta)
     assert not (tmp_path / "half.npz").exists()
     write_release(tmp_path / "single.npz", large, meta, np.float32)

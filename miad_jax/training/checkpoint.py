@@ -2,8 +2,8 @@
 
 A checkpoint has three parts: `average`, the averaged parameters, which is all that sampling
 reads; `rest`, the remaining state; and `meta`, a JSON of the configuration and the data. `meta`
-holds a hash of each part, so that damage is found when a part is read; checkpoints of older versions
-have none.
+holds a hash of each part, so that damage is found when a part is read; checkpoints of older
+versions have none.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from miad_jax.storage.files import out_of_space
 from miad_jax.storage.hashed import SHA256, checked, hash_of_arrays, hash_of_json
 from miad_jax.storage.run_record import differences
 from miad_jax.training.state import TrainState
-
 
 _LONGEST = 200
 """So many characters of what a library says are told."""

@@ -44,26 +44,31 @@ def test_no_flipped_bit_passes_and_each_is_a_sentence(tmp_path):
         ("a.json", lambda: hashed_json(CONTENT), read_json),
     ):
         good = write()
-        (tmp_path / name).write_bytes(good)
-        expected = repr(read(tmp_path / name))
+        path = tmp_path / name
+        path.write_bytes(good)
+        expected = read(path)
+        said = []
         for _ in range(300):
             place = rng.randrange(len(good))
             bad = bytearray(good)
             bad[place] ^= 1 << rng.randrange(8)
-            (tmp_path / name).write_bytes(bad)
+            path.write_bytes(bad)
             try:
-                found = repr(read(tmp_path / name))
+                found = read(path)
             except ValueError as error:
-                assert "\n" not in str(error)
-            else:
-                # What may pass changes nothing, or hides the hash of a content that is whole.
-                assert found == expected or "sha2" in repr(set(read(tmp_path / name)))
+                said.append(str(error))
+            else:  # nothing that was written is another, and only the hash may be hidden
+                assert {k: repr(found[k]) for k in expected} == {
+                    k: repr(x) for k, x in expected.items()
+                }
+        assert len(said) > 100
+        assert not any("\n" in sentence for sentence in said)
 
 
 @pytest.mark.parametrize("cut", [0, 1, 30, 200])
 def test_what_is_no_archive_is_a_sentence(tmp_path, cut):
     (tmp_path / "a.npz").write_bytes(hashed_npz(ARRAYS)[:cut])
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"."):
         read_npz(tmp_path / "a.npz")
     with pytest.raises(FileNotFoundError):
         read_npz(tmp_path / "nothing.npz")
@@ -86,5 +91,5 @@ def test_an_exchanged_member_is_found(tmp_path):
 @pytest.mark.parametrize("text", ["", "[1]", "7", "{", "[" * 100_000, '{"a": '])
 def test_what_is_no_object_is_a_sentence(tmp_path, text):
     (tmp_path / "a.json").write_text(text)
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"."):
         read_json(tmp_path / "a.json")
