@@ -150,7 +150,7 @@ def test_a_part_that_is_missing_is_named(saved, part):
 
 @pytest.mark.parametrize("each", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_flipped_bit_is_never_loaded(saved, each):
-    """A bit in the largest file of each part, or two in each file: the old values, or a sentence."""
+    """A bit in the largest file of each part, or two in each: it is told, or changes nothing."""
     folder, state = saved
     newest = folder / "checkpoints" / "12"
     files = sorted(x for x in newest.rglob("*") if x.is_file() and x.stat().st_size)
