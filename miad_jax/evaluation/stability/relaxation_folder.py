@@ -10,6 +10,7 @@ from typing import Any
 
 from miad_jax.evaluation.stability.potential import Record
 from miad_jax.storage.files import is_partial, remove_partial_files, write_atomically
+from miad_jax.storage.hashed import hashed_json, read_json
 from miad_jax.storage.run_record import RunRecord
 
 LOG = "workers.log"
@@ -71,7 +72,7 @@ def read_record(folder: Path, key: str, seconds_per_crystal: float) -> Record | 
     if not path.exists():
         return None
     try:
-        record = dict(json.loads(path.read_text(encoding="utf-8")))
+        record = read_json(path)
         missing = (_FAILED if record["status"] == "failed" else _DONE) - set(record)
         if missing:
             raise ValueError(f"it lacks {', '.join(sorted(missing))}")
@@ -84,9 +85,4 @@ def read_record(folder: Path, key: str, seconds_per_crystal: float) -> Record | 
 
 def write_record(folder: Path, key: str, record: Record) -> None:
     """Put a crystal's record in place, whole or not at all."""
-    write_atomically(_file(folder, key), _json(record))
-
-
-def _json(content: Mapping[str, Any]) -> str:
-    """JSON as files hold it; a file name among the ids may be no valid text."""
-    return json.dumps(content, indent=1) + "\n"
+    write_atomically(_file(folder, key), hashed_json(record))
