@@ -35,7 +35,7 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
     """
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(default_cache_dir() / "xla"))
-    # What a damaged checkpoint raises is told; tasks of the library below would tell it again.
+    # What goes wrong with a checkpoint is told below; the tasks that met it would tell it again.
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     _handle(_interrupt)
     try:

@@ -48,7 +48,8 @@ class Checkpoints:
     """
 
     def __init__(self, directory: str | Path, *, keep: int = 3, step: int | None = None):
-        logging.getLogger("absl").setLevel(logging.WARNING)
+        # Orbax logs with a traceback what it then raises.
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
         self.directory = Path(directory).absolute() / "checkpoints"
         self._manager: ocp.CheckpointManager | None = None
         self._keep, self._step = keep, step
