@@ -39,7 +39,7 @@ from miad_jax.request import Request
 from miad_jax.sampling import SOLVERS, Sampler
 from miad_jax.sampling.control import CoordsScore
 from miad_jax.sampling.devices import cores_as_devices
-from miad_jax.sampling.finite import first_not_finite, why_not_finite
+from miad_jax.sampling.finite import first_not_finite, is_finite, why_not_finite
 from miad_jax.sampling.quality import QUALITIES, settings_of, why_too_few
 from miad_jax.sampling.solvers import settings_of_solver
 from miad_jax.storage.lock import one_writer
@@ -285,11 +285,12 @@ def _tell_not_finite(drawn: Drawn, indices: Sequence[int], *, has_others: bool) 
     Raises:
         FloatingPointError: If all that were drawn do, and there are no other samples.
     """
+    if is_finite(drawn.crystals).all():
+        return
     said = why_not_finite(drawn.num_real, indices)
-    if said and not has_others and first_not_finite(drawn.num_real).all():
+    if not has_others and first_not_finite(drawn.num_real).all():
         raise FloatingPointError(f"{said}: look at the parameters in {FLAGS.checkpoint}")
-    if said:
-        print(f"\nwarning: {said}", file=sys.stderr)
+    print(f"\nwarning: {said}", file=sys.stderr)
 
 
 def _relax(folder: Path) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from miad_jax.evaluation.stability.potential import Record
+from miad_jax.evaluation.stability.potential import PROBE, Record
 from miad_jax.storage.files import is_partial, remove_partial_files, write_atomically
 from miad_jax.storage.hashed import hashed_json, read_json
 from miad_jax.storage.run_record import RunRecord
@@ -51,8 +51,22 @@ def check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file, not a folder: name a new folder for relaxations")
     if (folder / _SETTINGS).exists():
-        unknown = set(SETTINGS.read(folder)) - set(settings)
-        SETTINGS.open(folder, settings, may_differ=unknown)
+        there = set(SETTINGS.read(folder))
+        SETTINGS.open(folder, settings, may_differ=there - set(settings) | {PROBE} - there)
+
+
+def begin(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Record what relaxations depend on, or go on with the same.
+
+    Returns:
+        The settings as they stand in the folder: one of an older version does not know the
+        energies that tell potentials apart.
+
+    Raises:
+        ValueError: If the folder holds relaxations of other settings.
+    """
+    there = set(SETTINGS.read(folder)) if (folder / _SETTINGS).exists() else {PROBE}
+    return SETTINGS.open(folder, settings, may_differ={PROBE} - there)
 
 
 def key_of(arrays: Record, settings: Mapping[str, Any]) -> str:
