@@ -5,11 +5,11 @@ A command is imported when it is asked for, so that help and completion come at 
 
 from __future__ import annotations
 
-import importlib
 import sys
 
 from miad_jax.commands import COMMANDS
 from miad_jax.spelling import did_you_mean
+from miad_jax.version import VERSION
 
 BAD_INPUT = 2
 
@@ -20,18 +20,16 @@ def main() -> None:
     if name in ("-h", "--help", "-help", "help"):
         print(usage())
     elif name == "--version":
-        from importlib.metadata import version
-
-        print(version("miad_jax"))
+        print(VERSION)
     elif name not in COMMANDS:
         hint = did_you_mean(name, COMMANDS)
         print(f"error: no command {name!r}{hint}\n\n{usage()}", file=sys.stderr)
         sys.exit(BAD_INPUT)
     else:
-        from miad_jax.commands import cli
+        from miad_jax.commands.start import start  # which looks for folders, so not before help
 
         sys.argv = [f"miad-jax {name}", *rest]
-        cli.run(importlib.import_module(f"miad_jax.commands.{name}").main)
+        start(name)
 
 
 def usage() -> str:

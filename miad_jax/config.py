@@ -6,7 +6,10 @@ defaults are those of the embedded data set `prototypes`.
 
 from __future__ import annotations
 
+import math
+import operator
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, get_args
 
 import jax
@@ -24,6 +27,21 @@ from miad_jax.spelling import did_you_mean
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 SCHEDULES = ("constant", "cosine", "plateau")
+
+MAX_SLOTS = 10_000
+"""Atom slots of a crystal at most: what a network computes grows with their square."""
+
+_LARGEST = {
+    "infusion.num_atoms": MAX_SLOTS,
+    "network.hidden_dim": 65_536,
+    "network.num_layers": 1_000,
+    "network.num_freqs": 10_000,
+    "network.time_dim": 65_536,
+    "network.num_heads": 1_024,
+    "network.pair_dim": 65_536,
+    "diffusion.num_steps": 100_000,
+}
+"""Sizes beyond which nothing can be made; a file from elsewhere may ask for any."""
 
 
 def default_config() -> ConfigDict:
@@ -191,7 +209,11 @@ def validate(config: ConfigDict, *, num_devices: int | None = None) -> ConfigDic
         value = config
         for name in field.split("."):
             value = value[name]
-        if not test(value):
+        try:
+            is_possible = test(value)
+        except (TypeError, ValueError):  # of a type that no allowed value has
+            is_possible = False
+        if not is_possible:
             problems.append(f"config.{field} is {value!r}; allowed: {allowed}")
 
     def choose(field: str, options: tuple[str, ...]) -> None:
@@ -205,21 +227,25 @@ def validate(config: ConfigDict, *, num_devices: int | None = None) -> ConfigDic
         "diffusion.num_steps batch_size log_every validate_every checkpoint_every keep_checkpoints"
     ).split():
         check(field, "a whole number from 1 on", lambda value: value >= 1)
+    for field, largest in _LARGEST.items():
+        check(field, f"at most {largest}", partial(operator.ge, largest))
     for field in ("data.max_num_atoms", "chunk_size", "num_steps", "sampling.steps"):
         check(field, "a whole number from 1 on, or None", lambda v: v is None or v >= 1)
     for field in ("max_minutes", "optimizer.clip_norm"):
-        check(field, "a number above 0, or None", lambda value: value is None or value > 0)
+        check(
+            field, "a number above 0, or None", lambda value: value is None or 0 < value < math.inf
+        )
     for field in (
         "optimizer.learning_rate optimizer.final_learning_rate sampling.type_temperature "
         "num_epochs optimizer.plateau_patience"
     ).split():
-        check(field, "a number above 0", lambda value: value > 0)
+        check(field, "a number above 0", lambda value: 0 < value < math.inf)
     for field in (
         "loss.lattice loss.coords loss.types loss.cross_entropy optimizer.warmup_steps "
         "sampling.corrector_gamma sampling.guidance sampling.churn sampling.coords_ahead "
         "tasks.generate tasks.structure tasks.complete tasks.cell"
     ).split():
-        check(field, "0 or more", lambda value: value >= 0)
+        check(field, "0 or more", lambda value: 0 <= value < math.inf)
     check(
         "sampling.steps",
         f"at most config.diffusion.num_steps, {config.diffusion.num_steps}",
@@ -235,6 +261,16 @@ def validate(config: ConfigDict, *, num_devices: int | None = None) -> ConfigDic
         "sampling.cell_bounds_angstrom",
         "a smallest and a larger length, both above 0, or ()",
         lambda value: len(value) == 0 or (len(value) == 2 and 0 < value[0] < value[1]),
+    )
+    check(
+        "sampling.visit",
+        "times of the diffusion, whole numbers",
+        lambda value: all(type(time) is int for time in value),
+    )
+    check(
+        "data.properties",
+        "names of properties",
+        lambda value: all(type(name) is str for name in value),
     )
     check("seed", "a whole number from 0 to 4294967295", lambda value: 0 <= value < 2**32)
     if config.optimizer.schedule != "constant":

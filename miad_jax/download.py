@@ -1,8 +1,8 @@
 """`python -m miad_jax.download`: see `miad_jax.commands.download`."""
 
-from miad_jax.commands.download import main
-
 if __name__ == "__main__":
-    from miad_jax.commands import cli
+    from miad_jax.commands.start import start
 
-    cli.run(main)
+    start("download")
+else:
+    from miad_jax.commands.download import main as main

@@ -1,8 +1,8 @@
 """`python -m miad_jax.evaluate`: see `miad_jax.commands.evaluate`."""
 
-from miad_jax.commands.evaluate import main
-
 if __name__ == "__main__":
-    from miad_jax.commands import cli
+    from miad_jax.commands.start import start
 
-    cli.run(main)
+    start("evaluate")
+else:
+    from miad_jax.commands.evaluate import main as main

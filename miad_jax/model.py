@@ -1,35 +1,28 @@
 """Trained models: the weights that come with the package, release files, and runs of one's own.
 
-A release file is one `.npz` that says all of itself, without pickle:
-
-    param.PATH    the averaged parameters, by their path in the network, usually in float16
-    meta          text: JSON of format, configuration, data, training, licence, attribution
+What a release file holds is in `miad_jax.release`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
-from flax.traverse_util import flatten_dict, unflatten_dict
+from flax.traverse_util import flatten_dict
 from jaxtyping import Int
 from ml_collections import ConfigDict
 from numpy.typing import DTypeLike
 
 from miad_jax.build import diffusion_from, network_from
-from miad_jax.config import load_config, upgraded
-from miad_jax.data.formats import npz_bytes
+from miad_jax.config import MAX_SLOTS, load_config, upgraded
 from miad_jax.diffusion.joint import Denoise, Diffusion
-from miad_jax.storage.files import write_atomically
+from miad_jax.release import read_release, shapes_of, write_release
+from miad_jax.version import VERSION
 
 if TYPE_CHECKING:
     from miad_jax.training.checkpoint import Checkpoints
@@ -43,9 +36,6 @@ WEIGHTS = {
 """Weights that come with the package, by name; the first is the default."""
 
 DEFAULT = next(iter(WEIGHTS))
-FORMAT = "miad_jax weights 1"
-_PARAM = "param."
-_DAMAGE = (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -113,8 +103,8 @@ def load_model(name_or_path: str | Path) -> TrainedModel:
         )
     meta = checkpoints.meta()
     config = load_config(meta["config"])
-    params = checkpoints.restore_average(_shapes(config))
-    return _model(config, params, meta, checkpoints.step())
+    params = checkpoints.restore_average(shapes_of(config))
+    return _model(path, config, params, meta, checkpoints.step())
 
 
 def load_pretrained(
@@ -159,8 +149,8 @@ def save_pretrained(
         **moved: Refused: `diffusion` of version 0.1 is `sampling` now.
 
     Raises:
-        ValueError: If there is no checkpoint, the file exists, its name is no `.npz`, or a field
-            is unknown or has an impossible value.
+        ValueError: If there is no checkpoint, the file exists, its name is no `.npz`, a field is
+            unknown or has an impossible value, or a parameter is not finite in `dtype`.
 
     Example:
         >>> miad_jax.save_pretrained("runs/mp20", "mine.npz", {"data": "MP-20"})  # doctest: +SKIP
@@ -176,22 +166,12 @@ def save_pretrained(
     saved = upgraded(meta["config"])
     saved["sampling"] = {**saved.get("sampling", {}), **dict(sampling or {})}
     config = load_config(saved)
-    params = checkpoints.restore_average(_shapes(config))
+    params = checkpoints.restore_average(shapes_of(config))
     meta["config"] = config.to_dict()
     data = meta["config"]["data"]
     data["path"] = Path(data["path"]).name  # where it lay is nobody's business
-    said = {
-        "format": FORMAT,
-        "version": version("miad_jax"),
-        "step": checkpoints.step(),
-        **meta,
-        "about": dict(about),
-    }
-    arrays: dict[str, Any] = {
-        _PARAM + name: np.asarray(x).astype(dtype)
-        for name, x in flatten_dict(params, sep="/").items()
-    }
-    write_atomically(path, npz_bytes({"meta": np.array(json.dumps(said)), **arrays}))
+    said = {"version": VERSION, "step": checkpoints.step(), **meta, "about": dict(about)}
+    write_release(path, params, said, dtype)
 
 
 def _checkpoints(path: Path) -> Checkpoints:
@@ -208,38 +188,64 @@ def _load_release(path: Path) -> TrainedModel:
         raise ValueError(
             f"{path} does not exist; weights that come with the package: {', '.join(WEIGHTS)}"
         )
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            meta = json.loads(str(file["meta"]))
-            if meta["format"] != FORMAT:
-                raise ValueError(f"its format is {meta['format']!r}, not {FORMAT!r}")
-            flat = {
-                name.removeprefix(_PARAM): file[name].astype(np.float32)
-                for name in file.files
-                if name.startswith(_PARAM)
-            }
-    except _DAMAGE as error:
-        raise ValueError(f"{path} is no release file of weights: {error}") from error
-    config = load_config(meta["config"])
-    params = unflatten_dict(flat, sep="/")
-    shapes = _shapes(config)
-    if jax.tree.map(np.shape, params) != jax.tree.map(lambda x: x.shape, shapes):
-        raise ValueError(f"{path} holds parameters of another network than its configuration")
-    return _model(config, params, meta, meta["step"])
+    params, config, meta = read_release(path)
+    return _model(path, config, params, meta, meta["step"])
 
 
-def _shapes(config: ConfigDict) -> Any:
-    return jax.eval_shape(network_from(config).init_params, jax.random.key(0))
-
-
-def _model(config: ConfigDict, params: Any, meta: Mapping[str, Any], step: int) -> TrainedModel:
+def _model(
+    path: Path, config: ConfigDict, params: Any, meta: Mapping[str, Any], step: int
+) -> TrainedModel:
+    """What was read, if it can be true."""
+    for name, value in sorted(flatten_dict(params, sep="/").items()):
+        if not np.isfinite(value).all():
+            raise ValueError(
+                f"the parameter {name} of {path} holds NaN or infinity: take an earlier "
+                "checkpoint, or another file"
+            )
+    for what, is_possible in (
+        ("step", isinstance(step, int) and step >= 0),
+        ("data_fingerprint", isinstance(meta["data_fingerprint"], str)),
+        ("init_from", _is_source(meta.get("init_from"))),
+    ):
+        if not is_possible:
+            raise ValueError(f"{path} says that its {what} is {meta.get(what)!r}: it is damaged")
+    histogram = _histogram(path, meta["histogram"])
     if jax.default_backend() == "cpu":  # which has no fast bfloat16
         config.network.dtype = "float32"
     return TrainedModel(
         params=params,
         config=config,
-        histogram=np.asarray(meta["histogram"]),
+        histogram=histogram,
         step=step,
         fingerprint=meta["data_fingerprint"],
         init_from=meta.get("init_from"),
+    )
+
+
+def _histogram(path: Path, counts: Any) -> Int[np.ndarray, " counts"]:
+    """Number of training crystals with 0, 1, 2, … atoms, if it can be that."""
+    try:
+        histogram = np.asarray(counts)
+    except ValueError:  # lists of several lengths
+        histogram = np.array("lists")
+    is_possible = (
+        histogram.ndim == 1
+        and 2 <= len(histogram) <= MAX_SLOTS + 1
+        and histogram.dtype.kind in "iu"
+        and histogram.min() >= 0
+        and histogram[0] == 0
+        and 0 < histogram.sum(dtype=float) < 2**53
+    )
+    if not is_possible:
+        raise ValueError(
+            f"the histogram of {path}, {str(counts)[:60]}, is none: allowed are the numbers of "
+            f"training crystals with 0, 1, 2, … atoms, up to {MAX_SLOTS}, not all of them 0"
+        )
+    return histogram
+
+
+def _is_source(said: Any) -> bool:
+    """Whether this can be what a model started from."""
+    return said is None or (
+        isinstance(said, Mapping) and isinstance(said.get("name"), str) and "step" in said
     )

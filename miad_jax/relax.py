@@ -1,8 +1,8 @@
 """`python -m miad_jax.relax`: see `miad_jax.commands.relax`."""
 
-from miad_jax.commands.relax import main
-
 if __name__ == "__main__":
-    from miad_jax.commands import cli
+    from miad_jax.commands.start import start
 
-    cli.run(main)
+    start("relax")
+else:
+    from miad_jax.commands.relax import main as main

@@ -1,8 +1,8 @@
 """`python -m miad_jax.sample`: see `miad_jax.commands.sample`."""
 
-from miad_jax.commands.sample import main
-
 if __name__ == "__main__":
-    from miad_jax.commands import cli
+    from miad_jax.commands.start import start
 
-    cli.run(main)
+    start("sample")
+else:
+    from miad_jax.commands.sample import main as main

@@ -1,8 +1,8 @@
 """`python -m miad_jax.train`: see `miad_jax.commands.train`."""
 
-from miad_jax.commands.train import main
-
 if __name__ == "__main__":
-    from miad_jax.commands import cli
+    from miad_jax.commands.start import start
 
-    cli.run(main)
+    start("train")
+else:
+    from miad_jax.commands.train import main as main

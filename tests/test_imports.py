@@ -16,6 +16,7 @@ PACKAGE = Path(__file__).parent.parent / "miad_jax"
 # A room may import itself, the rooms named here, and nothing else of the package.
 BELOW = {
     "spelling": set(),
+    "version": set(),
     "storage": set(),
     "parallel": set(),
     "crystal": set(),
@@ -46,7 +47,6 @@ BELOW = {
         *("crystal", "condition", "padding", "mirage", "diffusion", "network", "config", "build"),
         *("data", "storage", "parallel"),
     },
-    "model": {"build", "config", "data", "diffusion", "storage", "training"},
     "generation": {
         *("build", "condition", "config", "crystal", "data", "diffusion", "evaluation", "mirage"),
         *("model", "network", "parallel", "request", "sampling"),
@@ -55,6 +55,8 @@ BELOW = {
         *("build", "crystal", "data", "diffusion", "mirage", "model", "network", "padding"),
         "parallel",
     },
+    "release": {"build", "config", "storage"},
+    "model": {"build", "config", "diffusion", "release", "training", "version"},
 }
 COMMANDS = {"__main__", "commands", "train", "sample", "evaluate", "relax", "download"}
 # Outside libraries that a room must never see.

@@ -2,53 +2,126 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 import os
 import signal
+import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from types import FrameType
 
 import jax
 from absl import flags
 
+from miad_jax.commands.start import FAILED, TOO_LITTLE_MEMORY, lacks_memory
 from miad_jax.config import MOVED
 from miad_jax.storage.cache import default_cache_dir
+from miad_jax.storage.files import out_of_space
 
-FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+BAD_INPUT, INTERRUPTED = 2, 130
 _OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
 
 
 def run(main: Callable[[Sequence[str]], int | None]) -> None:
-    """Run a command and exit: 2 for bad input, 1 for a loss not finite or a device without memory.
+    """Run a command and exit.
 
-    Either is said in one sentence; an interrupt exits with 130.
+    The exit code is 2 for bad input; 1 for numbers that are not finite, and for a device without
+    memory or a disk without space; 130 for an interrupt. Each is said in one sentence.
 
     Args:
         main: Takes the command line with the program's name, returns the exit code.
     """
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(default_cache_dir() / "xla"))
+    # What goes wrong with a checkpoint is told below; the tasks that met it would tell it again.
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    _handle(_interrupt)
     try:
         sys.exit(main(sys.argv))
-    except (ValueError, FloatingPointError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(BAD_INPUT if isinstance(error, ValueError) else FAILED)
-    except OSError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(BAD_INPUT)
-    except jax.errors.JaxRuntimeError as error:
-        if _OUT_OF_MEMORY not in str(error):
-            raise
-        print(
-            f"error: the device has too little memory ({str(error).splitlines()[0]}); choose a "
-            "smaller chunk_size, --config.chunk_size of train and --chunk_size of sample: fewer "
-            "crystals for the network at once",
-            file=sys.stderr,
-        )
-        sys.exit(FAILED)
     except KeyboardInterrupt:
         print("\ninterrupted; the same command continues", file=sys.stderr)
         sys.exit(INTERRUPTED)
+    except Exception as error:
+        said, code = _in_a_sentence(error)
+        print(f"error: {said}", file=sys.stderr)
+        sys.exit(code)
+
+
+def _in_a_sentence(error: Exception) -> tuple[str, int]:
+    """What to say of an error, and the exit code; an error of the program itself is raised."""
+    if lacks_memory(error):
+        return TOO_LITTLE_MEMORY, FAILED
+    if out_of_space(error):
+        file = getattr(error, "filename", None) or "a file"
+        return f"no space is left for {file}: make room, and the same command continues", FAILED
+    if isinstance(error, ValueError):
+        return str(error), BAD_INPUT
+    if isinstance(error, FloatingPointError):
+        return str(error), FAILED
+    if isinstance(error, OSError):
+        return " ".join(str(error).split()), BAD_INPUT
+    if isinstance(error, jax.errors.JaxRuntimeError) and _OUT_OF_MEMORY in str(error):
+        return (
+            f"the device has too little memory ({str(error).splitlines()[0]}); choose a smaller "
+            "chunk_size, --config.chunk_size of train and --chunk_size of sample: fewer crystals "
+            "for the network at once"
+        ), FAILED
+    raise error
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Interrupt the command, whose folder is then left in order.
+
+    A signal that comes during that ends the process at once; its workers end by themselves.
+    """
+    _handle(lambda number, frame: os._exit(INTERRUPTED))
+    raise KeyboardInterrupt
+
+
+def stop_on_signal() -> Callable[[], bool]:
+    """Take a first Ctrl-C, SIGTERM or SIGHUP as a request: returns a function that tells of it.
+
+    A second Ctrl-C interrupts at once. Python runs a handler between its own instructions, and only
+    once for several signals that come during one long call, so they are counted as they come: the
+    interpreter writes their numbers to a socket.
+    """
+    asked: list[int] = []
+    reader, writer = _signal_sockets()
+
+    def come() -> Iterator[int]:
+        with suppress(BlockingIOError):
+            while numbers := reader.recv(64):
+                yield from numbers
+
+    def count(number: int, frame: FrameType | None) -> None:
+        asked.extend(come())
+        if signal.SIGINT in asked[1:]:
+            _interrupt(number, frame)
+        print("\nending with a checkpoint; Ctrl-C once more ends at once", file=sys.stderr)
+
+    list(come())  # of an earlier call
+    signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    _handle(count)
+    return lambda: bool(asked)
+
+
+@functools.cache
+def _signal_sockets() -> tuple[socket.socket, socket.socket]:
+    """Where numbers of signals are read and written; open as long as the process lives."""
+    reader, writer = socket.socketpair()
+    reader.setblocking(False)
+    writer.setblocking(False)
+    return reader, writer
+
+
+def _handle(handler: Callable[[int, FrameType | None], None]) -> None:
+    """Handle what asks for the end; a signal that is ignored, as SIGHUP under nohup, stays so."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 def parse(
@@ -106,21 +179,3 @@ def _with_underscores(argument: str) -> str:
         return argument
     name, equals, value = argument[2:].partition("=")
     return f"--{name.replace('-', '_')}{equals}{value}"
-
-
-def stop_on_signal() -> Callable[[], bool]:
-    """Take SIGTERM and a first Ctrl-C as a request: returns a function that tells whether it came.
-
-    A second Ctrl-C interrupts at once.
-    """
-    asked: list[int] = []
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        if asked:
-            raise KeyboardInterrupt
-        asked.append(number)
-        print("\nending with a checkpoint; Ctrl-C once more ends at once", file=sys.stderr)
-
-    signal.signal(signal.SIGTERM, lambda number, frame: asked.append(number))
-    signal.signal(signal.SIGINT, interrupt)
-    return lambda: bool(asked)

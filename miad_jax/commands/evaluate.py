@@ -16,7 +16,6 @@ process was lost over a sample, so that an outcome is missing; the same command 
 from __future__ import annotations
 
 import copy
-import signal
 import sys
 import textwrap
 import warnings
@@ -103,8 +102,6 @@ def main(argv: Sequence[str]) -> int:
     samples = command.parse(given, argv, str(__doc__), positional="SAMPLES")
     if given.reference is None:
         raise ValueError("no --reference: name a data set, or a folder with train.csv")
-    # An end that is asked for, as by SLURM, is an interrupt: the folder is left in order.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     if given.calculator == NEQUIX:
         cores_as_devices()
     with _executor(given) as executor:

@@ -31,6 +31,7 @@ from miad_jax.evaluation.report.summary import refined_sentence
 from miad_jax.evaluation.samples import load_samples
 from miad_jax.evaluation.stability.potentials import prepare_potential
 from miad_jax.evaluation.stability.relaxed import counts, relax_into
+from miad_jax.evaluation.validity.structure import NOT_FINITE
 from miad_jax.generation.drawing import Drawn, check, draw, draw_best, sampler_of
 from miad_jax.generation.judge import Judge
 from miad_jax.model import DEFAULT, TrainedModel, load_model
@@ -39,6 +40,7 @@ from miad_jax.plots.trajectory import MAX_CELLS
 from miad_jax.request import Request
 from miad_jax.sampling import Sampler
 from miad_jax.sampling.devices import cores_as_devices
+from miad_jax.sampling.finite import first_not_finite, is_finite, why_not_finite
 from miad_jax.sampling.quality import why_too_few
 from miad_jax.storage.lock import one_writer
 
@@ -161,6 +163,7 @@ def _sample_into_folder(
                 drawn = draw(sampler, model, request, **options)
             else:
                 drawn = draw_best(sampler, model, request, judge, **options)
+            _tell_not_finite(drawn, indices, has_others=bool(directory.done()))
             extra = {"num_real_atoms": drawn.num_real} if FLAGS.record_num_atoms else {}
             rows = describe_all(drawn.crystals, infused=infused, refine_angstrom=FLAGS.refine)
             if not request.asks_nothing:
@@ -193,7 +196,29 @@ def _sample_into_folder(
         print(trajectories.finish())
     if FLAGS.refine is not None:
         print(refined_sentence(summary, FLAGS.refine))
-    return 0 if FLAGS.relax is None else _relax(directory.path)
+    code = 0 if FLAGS.relax is None else _relax(directory.path)
+    if bad := [str(row["index"]) for row in samples.rows if row["reason"] == NOT_FINITE]:
+        print(
+            f"{len(bad)} of {len(samples.rows)} samples hold NaN or infinity: "
+            f"{', '.join(bad[:5])}{', …' * (len(bad) > 5)}",
+            file=sys.stderr,
+        )
+        return command.FAILED
+    return code
+
+
+def _tell_not_finite(drawn: Drawn, indices: Sequence[int], *, has_others: bool) -> None:
+    """Name samples that hold NaN or infinity, and end if there are only such.
+
+    Raises:
+        FloatingPointError: If all that were drawn do, and there are no other samples.
+    """
+    if is_finite(drawn.crystals).all():
+        return
+    said = why_not_finite(drawn.num_real, indices)
+    if not has_others and first_not_finite(drawn.num_real).all():
+        raise FloatingPointError(f"{said}: look at the parameters in {FLAGS.checkpoint}")
+    print(f"\nwarning: {said}", file=sys.stderr)
 
 
 def _relax(folder: Path) -> int:

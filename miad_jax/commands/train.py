@@ -1,8 +1,8 @@
 """Train a model: `python -m miad_jax.train --config=configs/mp20.py --workdir=runs/mp20`.
 
 Every field of the configuration is a flag: `--config.batch_size=64`. The same command continues
-a run that ended early; Ctrl-C, SIGTERM and `--config.max_minutes` end a run with a checkpoint. A
-new run starts from the parameters of another with `--init_from=runs/other`.
+a run that ended early; Ctrl-C, SIGTERM, SIGHUP and `--config.max_minutes` end a run with a
+checkpoint. A new run starts from the parameters of another with `--init_from=runs/other`.
 """
 
 from __future__ import annotations

@@ -12,16 +12,14 @@ files. Atoms are stored end to end without padding:
     rejected       unicode [m, 2]      id and reason
     fingerprint    unicode []
     format_version int     []
+    sha256         unicode []          of all that; files of version 0.1 have none
 
 Nothing in it is pickled, and equal data gives equal bytes.
 """
 
 from __future__ import annotations
 
-import io
 import os
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,10 +29,11 @@ import numpy as np
 
 from miad_jax.crystal import Crystal
 from miad_jax.storage.files import write_atomically
+from miad_jax.storage.hashed import hashed_npz, read_npz
 
 FORMAT_VERSION = 1
 _COLUMN = "column."
-_DAMAGE = (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile, zlib.error)
+_DAMAGE = (KeyError, TypeError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -160,9 +159,7 @@ def save_packed(path: str | os.PathLike[str], crystal: Crystal, records: Records
     }
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = io.BytesIO()
-    np.savez_compressed(content, **arrays)
-    write_atomically(path, content.getvalue())
+    write_atomically(path, hashed_npz(arrays))
 
 
 def load_packed(path: str | os.PathLike[str], size: int | None = None) -> tuple[Crystal, Records]:
@@ -181,8 +178,7 @@ def load_packed(path: str | os.PathLike[str], size: int | None = None) -> tuple[
             atoms.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        arrays = read_npz(path)
         version = int(arrays["format_version"])
         if version != FORMAT_VERSION:
             raise ValueError(f"its format is version {version}, not {FORMAT_VERSION}")
@@ -198,8 +194,6 @@ def load_packed(path: str | os.PathLike[str], size: int | None = None) -> tuple[
             rejected=[(name, reason) for name, reason in arrays["rejected"].tolist()],
             fingerprint=str(arrays["fingerprint"]),
         )
-    except FileNotFoundError:
-        raise
     except _DAMAGE as error:
         raise ValueError(
             f"{os.fspath(path)} is not a readable packed dataset ({error}): make it again from "

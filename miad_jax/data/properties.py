@@ -10,7 +10,6 @@ They are, by name:
 from __future__ import annotations
 
 import importlib.metadata
-import io
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -21,8 +20,7 @@ from jaxtyping import Float, Int
 from miad_jax.crystal import Crystal, real_atom_mask
 from miad_jax.data.symmetry import find_symmetry
 from miad_jax.parallel.progress import Progress, as_progress
-from miad_jax.storage.cache import default_cache_dir
-from miad_jax.storage.files import write_atomically
+from miad_jax.storage.cache import default_cache_dir, kept_array
 
 AMU_PER_ANGSTROM3_IN_G_PER_CM3 = 1.66053906892
 SYMPREC_ANGSTROM = 0.1
@@ -58,17 +56,12 @@ def computed_property(
     if name != "spacegroup_number" or not fingerprint:
         return compute(crystals, as_progress(progress))
     root = Path(cache_dir) if cache_dir is not None else default_cache_dir()
-    file = root / "spacegroups" / f"{fingerprint}-spglib-{importlib.metadata.version('spglib')}.npy"
-    if file.exists():
-        kept = np.load(file, allow_pickle=False)
-        if kept.shape == crystals.batch_shape:
-            return kept
-    found = compute(crystals, as_progress(progress))
-    content = io.BytesIO()
-    np.save(content, found, allow_pickle=False)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(file, content.getvalue())
-    return found
+    name = f"{fingerprint}-spglib-{importlib.metadata.version('spglib')}.npz"
+    return kept_array(
+        root / "spacegroups" / name,
+        lambda: compute(crystals, as_progress(progress)),
+        lambda kept: kept.shape == crystals.batch_shape and kept.dtype.kind == "f",
+    )
 
 
 def density_g_per_cm3(

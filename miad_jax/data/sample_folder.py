@@ -17,7 +17,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,11 +33,12 @@ from miad_jax.data.written import as_written
 from miad_jax.mirage import reduce
 from miad_jax.padding import resize
 from miad_jax.storage.files import remove_partial_files, write_atomically
+from miad_jax.storage.hashed import SHA256, hashed_npz, read_npz
 from miad_jax.storage.run_record import RunRecord
 
 _RECORD = RunRecord("run.json", format="miad_jax samples 1", kind="samples", key="run")
 _ARRAYS = ("lattice", "frac_coords", "atom_types", "mask")
-_RESERVED = frozenset({*_ARRAYS, "index", "rows"})
+_RESERVED = frozenset({*_ARRAYS, "index", "rows", SHA256})
 _BATCH_NAME = re.compile(r"(\d+)-(\d+)\.npz")
 
 
@@ -156,7 +156,7 @@ class SampleDirectory:
         arrays = {name: np.asarray(getattr(crystals, name)) for name in _ARRAYS}
         arrays["rows"] = np.array([json.dumps(dict(row), ensure_ascii=False) for row in rows])
         name = f"{first_index:06d}-{last_index:06d}.npz"
-        write_atomically(self.path / "batches" / name, npz_bytes(arrays | extra))
+        write_atomically(self.path / "batches" / name, hashed_npz(arrays | extra))
 
     def read(self) -> Samples:
         """Read all samples that are on disk, whatever batches they came in.
@@ -236,13 +236,14 @@ class SampleDirectory:
 
 
 def _load(path: Path, num: int) -> dict[str, np.ndarray]:
-    """Read a batch file; every array has `num` rows."""
+    """Read a batch file; every array has `num` rows, and every row is a JSON object."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        arrays = read_npz(path)
         if any(len(arrays[name]) != num for name in (*_ARRAYS, "rows")):
             raise ValueError(f"it does not hold {num} samples")
-    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        for row in arrays["rows"]:
+            json.loads(str(row))["reason"]
+    except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path} cannot be read ({error}): move it away, and the same command makes its "
             "samples again"

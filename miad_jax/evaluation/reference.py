@@ -19,6 +19,7 @@ from miad_jax.data import (
     split_fingerprint,
     to_structures,
 )
+from miad_jax.evaluation.labels import numbers
 from miad_jax.parallel.executor import Executor
 from miad_jax.parallel.progress import Progress
 
@@ -102,7 +103,8 @@ def load_reference(
         progress: Where to show how many crystals are read.
 
     Raises:
-        ValueError: If the data set is unknown or cannot be read.
+        ValueError: If the data set is unknown or cannot be read, or a formation energy is no
+            number.
     """
     available = dict.fromkeys(("train", *available_splits(name_or_path)))
     loaded = {
@@ -116,7 +118,10 @@ def load_reference(
     energies = None
     if all(FORMATION_ENERGY in found.columns for _, found in loaded.values()):
         energies = np.concatenate(
-            [np.asarray(x.columns[FORMATION_ENERGY], np.float64) for _, x in loaded.values()]
+            [
+                numbers(x.columns[FORMATION_ENERGY], x.ids, FORMATION_ENERGY)
+                for _, x in loaded.values()
+            ]
         )
     return Reference(
         name=str(name_or_path),

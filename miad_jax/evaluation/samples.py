@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -108,16 +107,20 @@ def _from_list(samples: Sequence[Structure | Crystal | None]) -> SampleSet:
 
 
 def _from_sample_directory(path: Path) -> SampleSet:
-    run = json.loads((path / "run.json").read_text(encoding="utf-8"))["run"]
-    samples = SampleDirectory(path, run).read()
+    directory = SampleDirectory.read_only(path)
+    samples = directory.read()
     crystals: list[Crystal | str] = [str(row["reason"]) for row in samples.rows]
     good = [i for i, row in enumerate(samples.rows) if not row["reason"]]
     refined = {i for i in good if samples.rows[i].get("refined")}
+    tolerance = directory.run.get("refine_angstrom")
+    if refined and not (isinstance(tolerance, int | float) and tolerance > 0):
+        raise ValueError(
+            f"{path / 'run.json'} says that refine_angstrom is {tolerance!r}, and samples in "
+            f"{path / 'batches'} are refined: it was changed after the samples were made"
+        )
     if good:
         for i, crystal in zip(good, reduce(samples.crystals[np.array(good)]), strict=True):
-            crystals[i] = (
-                as_written(crystal, run["refine_angstrom"]).crystal if i in refined else crystal
-            )
+            crystals[i] = as_written(crystal, tolerance).crystal if i in refined else crystal
     found = _described([str(i) for i in samples.index], crystals)
     for i in refined:
         found.rows[i]["refined"] = True

@@ -42,7 +42,7 @@ from miad_jax.evaluation.stability.hull_report import (
 )
 from miad_jax.evaluation.stability.potentials import error_sentence
 from miad_jax.evaluation.stability.relax import ask_potential, relax, settings_of
-from miad_jax.evaluation.stability.relaxation_folder import open_folder
+from miad_jax.evaluation.stability.relaxation_folder import check_settings, open_folder
 from miad_jax.evaluation.validity.composition import valid_composition
 from miad_jax.evaluation.work import Work
 
@@ -104,6 +104,7 @@ def _potential_and_hull(work: Work) -> None:
     known = settings_of(plan.calculator, plan.max_steps)
     open_folder(work.relaxations, known)
     work.facts = ask_potential(work.relaxations, known, work.executor, plan.weights, work.progress)
+    check_settings(work.relaxations, {**known, **work.facts})
     work.settings["relaxed with"] = dict(work.facts)
     work.settings[POTENTIAL_ERROR] = error_sentence(plan.calculator, work.facts)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import overload
 
 import jax
@@ -15,6 +16,7 @@ from miad_jax.diffusion.joint import Denoise, Diffusion
 from miad_jax.diffusion.keys import NUM_ATOMS, sample_keys, streams
 from miad_jax.parallel.progress import Progress, as_progress
 from miad_jax.sampling.control import Control
+from miad_jax.sampling.finite import first_not_finite, why_not_finite
 from miad_jax.sampling.sampler import Sampler
 from miad_jax.sampling.solvers import PredictorCorrector, Solver
 from miad_jax.sampling.trajectory import Trajectory
@@ -102,6 +104,8 @@ def sample(
         The samples; with `trajectory_every` also their states on the way.
 
     Raises:
+        FloatingPointError: If all samples hold NaN or infinity, naming the step; of some of them
+            a warning tells.
         ValueError: If `num_samples`, `num_atoms` or `trajectory_every` is not positive, `num_atoms`
             of another length or beyond `size`; if the condition is of another number of samples,
             or the solver wants more steps than the process has.
@@ -134,11 +138,23 @@ def sample(
     keys = sample_keys(key, first_index + np.arange(num_samples))
     with as_progress(progress).bar("sampling", num_samples, "samples") as bar:
         if trajectory_every is None:
-            return sampler.draw(keys, counts, condition, bar)[0]
-        crystal, _, trajectory = sampler.draw(
+            crystal, num_real = sampler.draw(keys, counts, condition, bar)
+            _tell_not_finite(num_real, first_index)
+            return crystal
+        crystal, num_real, trajectory = sampler.draw(
             keys, counts, condition, bar, trajectory_every=trajectory_every
         )
+    _tell_not_finite(num_real, first_index)
     return crystal, trajectory
+
+
+def _tell_not_finite(num_real: Int[np.ndarray, "samples steps"], first_index: int) -> None:
+    """Warn of samples that hold NaN or infinity, and refuse it where all of them do."""
+    said = why_not_finite(num_real, range(first_index, first_index + len(num_real)))
+    if said and first_not_finite(num_real).all():
+        raise FloatingPointError(f"{said}: look at the parameters")
+    if said:
+        warnings.warn(said, stacklevel=3)
 
 
 def draw_num_atoms(

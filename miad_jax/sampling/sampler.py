@@ -25,6 +25,7 @@ from miad_jax.mirage import infuse
 from miad_jax.network.base import chunk_size_of, takes_times
 from miad_jax.parallel.progress import Bar
 from miad_jax.sampling.control import Control
+from miad_jax.sampling.finite import NOT_FINITE, is_finite
 from miad_jax.sampling.solvers import PredictorCorrector, Solver
 from miad_jax.sampling.trajectory import Trajectory
 
@@ -258,8 +259,9 @@ class Sampler:
             trajectory_every: Number of steps between two states to keep; None keeps none.
 
         Returns:
-            The samples, on the host, and their number of real atoms after each step; with
-            `trajectory_every` also their states on the way.
+            The samples, on the host, and their number of real atoms after each step, −1 from the
+            step on at which a sample holds NaN or infinity; with `trajectory_every` also their
+            states on the way.
 
         Raises:
             ValueError: If the condition is of another number of samples, or `trajectory_every` is
@@ -295,11 +297,18 @@ class Sampler:
             else:
                 crystal = jax.tree.map(lambda x, chunk=chunk: np.asarray(x)[chunk], initial)
             counts, frames = [], [crystal]
+            was_finite = np.full(chunk.shape, True)
             for steps in dispatches:
+                before = crystal
                 crystal, num_real = _reverse_on_devices(
                     *self._parts, chunk_keys, crystal, asked, steps
                 )
-                counts.append(np.asarray(num_real))
+                counts.append(np.array(num_real))
+                if (was_finite & ~is_finite(crystal)).any():
+                    bad = self._not_finite_after(before, chunk_keys, asked, steps)
+                    counts[-1][bad] = NOT_FINITE
+                counts[-1][~was_finite] = NOT_FINITE
+                was_finite &= is_finite(crystal)
                 if trajectory_every is not None:
                     frames.append(jax.tree.map(np.asarray, crystal))
                 if bar is not None:
@@ -325,6 +334,16 @@ class Sampler:
                 steps=np.append(0, ends),
             ),
         )
+
+    def _not_finite_after(
+        self, crystal: Crystal, keys: PRNGKeyArray, asked: Condition | None, steps: np.ndarray
+    ) -> Bool[np.ndarray, "devices chunk steps"]:
+        """Do steps again one by one, and say after which of them a sample is not finite."""
+        found = []
+        for i in range(len(steps)):
+            crystal, _ = _reverse_on_devices(*self._parts, keys, crystal, asked, steps[i : i + 1])
+            found.append(~is_finite(crystal))
+        return np.logical_or.accumulate(np.stack(found, -1), -1)
 
 
 def _chunk_size(denoise: Denoise, size: int) -> int:

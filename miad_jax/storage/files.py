@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -21,6 +22,9 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """A file beside its place, moved there at the end: readers meet the whole file or none.
 
     Several writers of one place, also on several machines, each write a file of their own.
+
+    Raises:
+        OSError: Naming the file, if it cannot be written; a full disk is one reason.
     """
     partial = path.with_name(f".{path.name}.{secrets.randbits(64)}.partial")
     try:
@@ -29,8 +33,11 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
+    except BaseException as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and error.filename in (None, str(partial)):
+            raise type(error)(error.errno, error.strerror, str(path)) from error
         raise
 
 
@@ -38,6 +45,13 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a file whole or not at all."""
     with atomic_file(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
+
+
+def out_of_space(error: BaseException) -> bool:
+    """Whether an error tells of a disk without space, or of a quota that is used up."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    return any(os.strerror(x) in str(error) for x in (errno.ENOSPC, errno.EDQUOT))
 
 
 def is_partial(path: Path) -> bool:

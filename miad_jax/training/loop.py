@@ -6,7 +6,6 @@ checkpoint goes exactly the way it would have gone.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from miad_jax.parallel.progress import Bar
 from miad_jax.training.checkpoint import Checkpoints
 from miad_jax.training.data import TrainingData
 from miad_jax.training.initial import Initial
+from miad_jax.training.metrics_file import MetricsFile
 from miad_jax.training.sharding import ShardedTraining
 from miad_jax.training.state import TrainState, create, make_optimizer
 from miad_jax.training.step import Objective
@@ -81,10 +81,12 @@ def train(
         "init_from": None if initial is None else dict(initial.source),
     }
     checkpoints = Checkpoints(workdir, keep=config.keep_checkpoints)
-    metrics_file = workdir / "metrics.jsonl"
+    lines = MetricsFile(workdir / "metrics.jsonl")
+    lacks_validation = False
     if checkpoints.latest() is not None:
-        state, meta = checkpoints.resume(state, meta)
-        _append(metrics_file, {"event": "resume", "step": int(state.step)})
+        state, meta, validates = checkpoints.resume(state, meta)
+        lacks_validation = validates and not lines.has_validation(int(state.step))
+        lines.append({"event": "resume", "step": int(state.step)})
     run = ShardedTraining(
         objective,
         optimizer,
@@ -111,9 +113,18 @@ def train(
             if last:  # the device may have done it while the one before was settled
                 del found["steps_per_second"]
             metrics.update(found)
-            _append(metrics_file, {"step": dispatch.after, **found})
+            lines.append({"step": dispatch.after, **found})
         bar.update(dispatch.after, _shown(metrics))
 
+    def validate() -> None:
+        """Log and report the losses on the validation crystals."""
+        found = _means(run.validate(), objective, "validation_")
+        metrics.update(found)
+        lines.append({"step": step, **found})
+        bar.update(step, _shown(metrics))
+
+    if lacks_validation:  # the run was killed between its checkpoint and the end of that
+        validate()
     running: _Dispatch | None = None
     while step < num_steps:
         count = length if num_steps - step >= length else 1
@@ -133,14 +144,11 @@ def train(
             if saves:
                 state = run.state()
                 _check_finite_params(state, checkpoints)
-                checkpoints.save(state, meta)
+                checkpoints.save(state, meta, validates=validates)
             if ended:  # whoever asked for the end may not wait for the validation
                 checkpoints.wait()
             if validates:
-                found = _means(run.validate(), objective, "validation_")
-                metrics.update(found)
-                _append(metrics_file, {"step": step, **found})
-                bar.update(step, _shown(metrics))
+                validate()
             running = None
         if ended:
             break
@@ -239,12 +247,6 @@ def _shown(metrics: Metrics) -> Metrics:
     return {name: metrics[name] for name in names if name in metrics}
 
 
-def _append(path: Path, line: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        file.write(json.dumps(line) + "\n")
-
-
 def _check_finite(losses: Any, first_step: int, checkpoints: Checkpoints) -> None:
     bad = np.flatnonzero(~np.isfinite(losses))
     if bad.size:
@@ -257,9 +259,13 @@ def _check_finite_params(state: TrainState, checkpoints: Checkpoints) -> None:
 
 
 def _non_finite(what: str, step: int, checkpoints: Checkpoints) -> str:
-    latest = checkpoints.latest()
-    kept = "no checkpoint yet" if latest is None else f"the checkpoint of step {latest} is kept"
-    return (
-        f"the {what} of step {step} is not finite; {kept}. A lower config.optimizer.learning_rate, "
-        "or config.optimizer.clip_norm = 1.0, may help"
-    )
+    latest, workdir = checkpoints.latest(), checkpoints.directory.parent
+    other = "a lower config.optimizer.learning_rate, or config.optimizer.clip_norm = 1.0"
+    if latest is None:
+        then = f"there is no checkpoint yet: give the same command {other}"
+    else:
+        then = (
+            f"the checkpoint of step {latest} is kept: start from its parameters in a new "
+            f"--workdir, with --init_from={workdir / 'checkpoints' / str(latest)}, and {other}"
+        )
+    return f"the {what} of step {step} is not finite; {then}"

@@ -334,3 +334,24 @@ def test_help_lists_the_flags(module):
     done = run_command(module, "--help")
     assert done.returncode == 0
     assert f"python -m miad_jax.{module}" in done.stdout
+
+
+@pytest.mark.parametrize(("num_bad", "said"), [(1, "warning: 1 of 2"), (2, "error: 2 of 2")])
+def test_samples_that_are_not_finite_are_named_and_the_exit_code_is_1(
+    monkeypatch, tmp_path, num_bad, said
+):
+    salt = miad_jax.from_atoms(ase.build.bulk("NaCl", "rocksalt", a=5.64, cubic=True))
+
+    def draw(self, keys, num_atoms, condition, bar):
+        two = miad_jax.Crystal(*(np.concatenate([x, x]) for x in jax.tree.leaves(salt)))
+        two.lattice[:num_bad] = np.nan
+        num_real = np.full((2, 9), 8)
+        num_real[:num_bad, 6:] = -1
+        return two, num_real
+
+    monkeypatch.setattr(Sampler, "draw", draw)
+    done = run_command("sample", f"--out={tmp_path / 'out'}", "--num=2")
+    assert done.returncode == 1
+    assert f"{said} samples hold NaN or infinity: sample 0 from step 7" in done.stderr
+    # Good samples are kept, and a folder without any is left as it was.
+    assert (tmp_path / "out" / "samples.csv").exists() == (num_bad == 1)

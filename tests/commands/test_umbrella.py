@@ -3,11 +3,11 @@
 import re
 import subprocess
 import sys
-from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
+import miad_jax
 from miad_jax import __main__ as umbrella
 from miad_jax.commands import train
 from tests.in_process import ROOT, run_command
@@ -35,7 +35,7 @@ def test_help_names_every_command_and_loads_nothing():
 
 def test_the_version_and_a_command_that_is_none(monkeypatch, capsys):
     code, said = call(monkeypatch, capsys, "--version")
-    assert (code, said.out) == (0, f"{version('miad_jax')}\n")
+    assert (code, said.out) == (0, f"{miad_jax.__version__}\n")
     code, said = call(monkeypatch, capsys, "sampel")
     assert code == 2
     assert "no command 'sampel' (did you mean 'sample'?)" in said.err

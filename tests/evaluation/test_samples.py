@@ -89,3 +89,22 @@ def test_what_is_no_crystal_in_a_batch_has_a_reason():
     assert [x is None for x in found.structures] == [False, True, True]
     one = load_samples([batch[0], None, NACL])
     assert [row["reason"] for row in one.rows] == ["", "no crystal was given", ""]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "run.json is no record of samples"),
+        ("{", "run.json is no record of samples"),
+        ("[]", "run.json is no record of samples"),
+        ('{"jobs": 3}', "run.json is no record of samples"),
+        ('{"format": "miad_jax samples 1", "run": 7}', "run.json is no record of samples"),
+        ('{"format": "another"}', "its format is 'another'"),
+        ('{"format": "miad_jax samples 1", "run": {}}', "holds no samples yet"),
+    ],
+)
+def test_a_foreign_or_emptied_record_is_named(tmp_path, content, said):
+    (tmp_path / "batches").mkdir()
+    (tmp_path / "run.json").write_text(content)
+    with pytest.raises(ValueError, match=said):
+        load_samples(tmp_path)

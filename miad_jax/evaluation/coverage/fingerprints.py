@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import io
 import json
 import os
 import warnings
@@ -32,6 +31,7 @@ from miad_jax.parallel.pool import Pool
 from miad_jax.parallel.progress import Progress, as_progress
 from miad_jax.storage.cache import default_cache_dir
 from miad_jax.storage.files import write_atomically
+from miad_jax.storage.hashed import hashed_npz, read_npz
 
 if TYPE_CHECKING:
     from pymatgen.core import Composition, Structure
@@ -217,9 +217,9 @@ class _Kept:
         self._new: dict[str, np.ndarray] = {}
         for file in sorted(folder.glob("*.npz")):
             try:
-                with np.load(file) as batch:
-                    self.rows.update(zip(batch["keys"].tolist(), batch["rows"], strict=True))
-            except Exception as error:  # a damaged file can raise all there is
+                batch = read_npz(file)
+                self.rows.update(zip(batch["keys"].tolist(), batch["rows"], strict=True))
+            except (OSError, KeyError, TypeError, ValueError) as error:
                 what = f"{file} does not hold fingerprints ({error}), and is passed over"
                 warnings.warn(f"{what}: delete it", stacklevel=3)
 
@@ -233,13 +233,12 @@ class _Kept:
         """Write what is new to a file of its own."""
         if not self._new:
             return
-        content = io.BytesIO()
-        np.savez(content, keys=np.array(list(self._new)), rows=np.array(list(self._new.values())))
+        content = hashed_npz({"keys": list(self._new), "rows": list(self._new.values())})
         name = hashlib.sha256("".join(self._new).encode()).hexdigest()
         self._new = {}
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.folder / f"{name}.npz", content.getvalue())
+            write_atomically(self.folder / f"{name}.npz", content)
         except OSError as error:
             what = f"fingerprints could not be kept ({error}), so they will be computed again"
             warnings.warn(f"{what}: set MIAD_JAX_CACHE to a folder to write in", stacklevel=3)

@@ -8,7 +8,6 @@ and settings. Samples that are added later leave the keys of the earlier ones as
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from miad_jax.storage.files import write_atomically
+from miad_jax.storage.hashed import hashed_json, read_json
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -47,7 +47,7 @@ class KeptMatches:
         if self._path is None or not self._path.exists():
             return
         try:
-            content = json.loads(self._path.read_text(encoding="utf-8"))
+            content = read_json(self._path)
             if content["format"] != FORMAT:
                 raise ValueError(f"its format is {content['format']!r}, not {FORMAT!r}")
             for key, (duplicate, known) in content["matches"].items():
@@ -73,7 +73,7 @@ class KeptMatches:
         """Write the file, whole or not at all, if there is anything new."""
         if self._path is not None and self._is_new:
             content = {"format": FORMAT, "matches": self._matches}
-            write_atomically(self._path, json.dumps(content) + "\n")
+            write_atomically(self._path, hashed_json(content, indent=None))
         self._is_new, self._written = False, time.monotonic()
 
 

@@ -24,8 +24,7 @@ from jaxtyping import Float
 from miad_jax.crystal import Crystal
 from miad_jax.evaluation.reference import Reference, compositions
 from miad_jax.parallel.progress import Progress, as_progress
-from miad_jax.storage.cache import default_cache_dir
-from miad_jax.storage.files import atomic_file
+from miad_jax.storage.cache import default_cache_dir, kept_array
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -83,14 +82,11 @@ def reference_amds(
 ) -> Float[np.ndarray, "crystals k"]:
     """AMDs of the training split, computed once and kept in the cache folder."""
     identity = hashlib.sha256(f"{NUM_NEIGHBOURS} {reference.fingerprint}".encode()).hexdigest()[:16]
-    path = default_cache_dir() / "amd" / f"{identity}.npy"
-    if path.exists():
-        return np.load(path, allow_pickle=False)
-    amds = crystal_amds(reference.train, progress)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_file(path) as file:
-        np.save(file, amds)
-    return amds
+    return kept_array(
+        default_cache_dir() / "amd" / f"{identity}.npz",
+        lambda: crystal_amds(reference.train, progress),
+        lambda kept: kept.shape == (len(reference.train), NUM_NEIGHBOURS) and kept.dtype == "f4",
+    )
 
 
 def crystal_amds(

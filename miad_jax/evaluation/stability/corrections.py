@@ -7,7 +7,7 @@ corrections.
 
 from __future__ import annotations
 
-import json
+import math
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -19,6 +19,7 @@ import numpy as np
 
 from miad_jax.evaluation.stability.hull import check_lengths, symbols_of
 from miad_jax.storage.files import write_atomically
+from miad_jax.storage.hashed import hashed_json, read_json
 
 if TYPE_CHECKING:
     from pymatgen.core import Composition, Structure
@@ -52,7 +53,7 @@ class ElementalEnergies:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write them as JSON, whole or not at all."""
-        write_atomically(Path(path), json.dumps(asdict(self), indent=1, sort_keys=True) + "\n")
+        write_atomically(Path(path), hashed_json(asdict(self)))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> ElementalEnergies:
@@ -63,8 +64,11 @@ class ElementalEnergies:
             ValueError: If it is none.
         """
         try:
-            return cls(**json.loads(Path(path).read_text(encoding="utf-8")))
-        except (TypeError, ValueError) as error:
+            found = cls(**read_json(Path(path)))
+            if not all(map(math.isfinite, found.energies_ev.values())):
+                raise ValueError("an energy is not finite")
+            return found
+        except (AttributeError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{os.fspath(path)} holds no elemental energies ({error}): delete it and fit again"
             ) from error

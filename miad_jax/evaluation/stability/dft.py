@@ -204,21 +204,21 @@ def _check_arguments(ids: Sequence[str], num: int, e_above_hull: Sequence[float]
 def _inputs(structure: Structure) -> tuple[dict[str, str], str]:
     """The content of each input file, and what should be known of them."""
     from pymatgen.core import Element, Structure
-    from pymatgen.io.vasp.sets import MPRelaxSet, MPStaticSet
+    from pymatgen.io.vasp.sets import BadInputSetWarning, MPRelaxSet, MPStaticSet
 
     species = [Element.from_Z(site.specie.Z) for site in structure]
     # Without the site's properties, which would change the settings (a potential's moments).
     plain = Structure(structure.lattice, species, structure.frac_coords)
     files = {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # advice on settings that are the Materials Project's
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
         for name, kind in (("relax", MPRelaxSet), ("static", MPStaticSet)):
             for file, content in kind(plain).get_input_set(potcar_spec=True).items():
                 files[f"{name}/{file}"] = f"{content}".rstrip("\n") + "\n"
-    unknown = sorted({e.symbol for e in species} - set(MPRelaxSet.CONFIG["POTCAR"]))
-    if not unknown:
-        return files, ""
-    return files, f"the Materials Project has no pseudopotential of {', '.join(unknown)}"
+    remarks = [" ".join(str(x.message).split()) for x in warned if x.category is BadInputSetWarning]
+    if unknown := sorted({e.symbol for e in species} - set(MPRelaxSet.CONFIG["POTCAR"])):
+        remarks.append(f"the Materials Project has no pseudopotential of {', '.join(unknown)}")
+    return files, "; ".join(dict.fromkeys(remarks))
 
 
 def _flow(structure: Structure, name: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ from miad_jax.evaluation.stability.hull import Hull
 from miad_jax.evaluation.stability.relax import Relaxation, relax
 from miad_jax.parallel.executor import Executor
 from miad_jax.parallel.progress import Progress
-from miad_jax.storage.cache import default_cache_dir
+from miad_jax.storage.cache import default_cache_dir, is_writable
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -63,14 +64,18 @@ def elemental_energies(
     folder = default_cache_dir() / "elemental_energies" / name
     file = folder.with_suffix(".json")
     if file.exists():
-        return ElementalEnergies.load(file)
+        try:
+            return ElementalEnergies.load(file)
+        except ValueError as error:
+            warnings.warn(f"{error}, and they are fitted again", stacklevel=2)
     compositions = reference.compositions()
     known = np.flatnonzero(np.isfinite(formation)).tolist()
     chosen = [known[i] for i in choose_for_fit([compositions[i] for i in known])]
     structures = reference.structures(chosen)
+    keeps = is_writable(folder.parent)
     found = relax(
         structures,
-        folder,
+        folder if keeps else None,
         ids=[str(i) for i in chosen],
         calculator=calculator,
         weights=weights,
@@ -91,7 +96,7 @@ def elemental_energies(
             f"{totals[0]}"
         )
     fit = fit_elemental_energies(*(list(column) for column in zip(*good, strict=True)))
-    if not any(relaxation.lost for relaxation in found):
+    if keeps and not any(relaxation.lost for relaxation in found):
         fit.save(file)
     return fit
 

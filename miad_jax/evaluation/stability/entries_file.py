@@ -2,20 +2,21 @@
 
 Entries are found wherever they are in it, as pymatgen writes them (`ComputedEntry`,
 `ComputedStructureEntry` or `PDEntry`), in a list, in a table's column or by name. An entry's energy
-is its `energy` and its `correction`, as they stand.
+is its `energy` and its `correction`, as they stand; charges in its composition say nothing.
 """
 
 from __future__ import annotations
 
-import gzip
 import json
+import math
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from miad_jax.evaluation.stability.hull import symbols_of
+from miad_jax.storage.gzip_files import unpacked
 
 if TYPE_CHECKING:
     from pymatgen.core import Composition
@@ -60,33 +61,49 @@ def read_entries(path: Path) -> EntriesFile:
         ValueError: If it is a pickle, or not JSON, or holds no entry or one without a composition
             or a finite energy.
     """
-    from pymatgen.core import Composition
-
     content = _read_json(path)
     found = list(_collect(content))
-    if not found or not all(np.isfinite(entry.energy_ev) for entry in found):
+    if not found:
         raise ValueError(
-            f"{path} holds {len(found)} computed entries, or some of no finite energy: write a "
-            "list of ComputedEntries with `monty.serialization.dumpfn(entries, 'entries.json.gz')`"
+            f"{path} holds 0 computed entries: write a list of ComputedEntries with "
+            "`monty.serialization.dumpfn(entries, 'entries.json.gz')`"
         )
-    entries = []
-    for raw in found:
-        composition = Composition(raw.composition)
-        if not composition:
-            raise ValueError(f"{path} holds an entry without a composition: leave it out")
-        energy = raw.energy_ev / composition.num_atoms
-        entries.append(Entry(composition, energy, raw.is_corrected))
+    entries = [_entry(path, raw) for raw in found]
     version = content.get("database_version", "") if isinstance(content, dict) else ""
     return EntriesFile(entries, str(version))
 
 
+def _entry(path: Path, raw: _RawEntry) -> Entry:
+    """What a hull needs of an entry; charges of its elements are left out."""
+    from pymatgen.core import Composition, Element
+
+    try:
+        if isinstance(raw.energy_ev, bool) or isinstance(raw.correction_ev, bool):
+            raise TypeError("an energy is true or false")
+        energy = float(raw.energy_ev) + float(raw.correction_ev)
+        if not math.isfinite(energy):
+            raise ValueError(f"{energy} eV, no finite energy")
+        composition = Composition(raw.composition)
+        if not composition or not math.isfinite(composition.num_atoms):
+            raise ValueError("no composition")
+        if not all(Element.is_valid_symbol(symbol) for symbol in symbols_of(composition)):
+            raise ValueError("a composition of what is no element")
+        composition = composition.element_composition
+        return Entry(composition, energy / composition.num_atoms, float(raw.correction_ev) != 0)
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} holds an entry of {str(raw.composition)[:80]} that cannot be used "
+            f"({' '.join(str(error).split())[:120]}): correct it or leave it out"
+        ) from error
+
+
 @dataclass(frozen=True)
 class _RawEntry:
-    """An entry as it is written: its energy is that of the cell, with its correction."""
+    """An entry as it is written, of a whole cell; nothing of it is checked."""
 
-    composition: dict[str, float] | str
-    energy_ev: float
-    is_corrected: bool
+    composition: Any
+    energy_ev: Any
+    correction_ev: Any
 
 
 def _read_json(path: Path) -> Any:
@@ -99,10 +116,10 @@ def _read_json(path: Path) -> Any:
         content += file.read()
     try:
         if is_gzipped:
-            content = gzip.decompress(content)
+            content = unpacked(content)
             _refuse_pickle(path, content)
         return json.loads(content, object_hook=_shrink)
-    except (EOFError, OSError, UnicodeDecodeError, json.JSONDecodeError, zlib.error) as error:
+    except (EOFError, OSError, RecursionError, ValueError, zlib.error) as error:
         raise ValueError(
             f"{path} cannot be read ({error}): give a .json or .json.gz of ComputedEntries"
         ) from error
@@ -119,18 +136,26 @@ def _refuse_pickle(path: Path, beginning: bytes) -> None:
 
 
 def _shrink(value: dict[str, Any]) -> dict[str, Any] | _RawEntry:
-    """Reduce an entry to what a hull needs, while the rest of a large file is still read."""
+    """Reduce an entry to what a hull needs, while the rest of a large file is still read.
+
+    An energy that is no number makes an entry only of what says that it is one.
+    """
     energy, composition = value.get("energy"), value.get("composition")
-    if not isinstance(energy, int | float) or not isinstance(composition, dict | str):
+    if not isinstance(composition, dict | str) or "energy" not in value:
         return value
-    correction = value.get("correction") or 0.0
-    return _RawEntry(composition, energy + correction, correction != 0)
+    is_number = isinstance(energy, int | float) and not isinstance(energy, bool)
+    if not is_number and "correction" not in value and "@class" not in value:
+        return value
+    correction = value.get("correction")
+    return _RawEntry(composition, energy, 0.0 if correction is None else correction)
 
 
-def _collect(value: Any) -> Iterator[_RawEntry]:
-    """All entries within a value that JSON gave."""
-    if isinstance(value, _RawEntry):
-        yield value
-    elif isinstance(value, dict | list):
-        for part in value.values() if isinstance(value, dict) else value:
-            yield from _collect(part)
+def _collect(content: Any) -> Iterator[_RawEntry]:
+    """All entries within a value that JSON gave, in order."""
+    todo = [content]
+    while todo:
+        value = todo.pop()
+        if isinstance(value, _RawEntry):
+            yield value
+        elif isinstance(value, dict | list):
+            todo.extend(reversed(list(value.values()) if isinstance(value, dict) else value))

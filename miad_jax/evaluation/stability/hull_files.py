@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from miad_jax.data.reading import suffix
+from miad_jax.evaluation.labels import is_missing
 from miad_jax.evaluation.stability.corrections import ElementalEnergies
 from miad_jax.evaluation.stability.entries_file import Entry, read_entries
 from miad_jax.evaluation.stability.hull import Hull, symbols_of
@@ -188,12 +189,12 @@ def _read_table(path: Path) -> tuple[str, list[tuple[Composition, float]], int]:
     for line, (formula, text) in enumerate(
         zip(table["formula"], table[found[0]], strict=True), start=2
     ):
-        if text.lower() in ("", "nan"):
+        if is_missing(text):
             num_empty += bool(formula)  # a blank line is no row
             continue
         try:
-            energy, composition = float(text), Composition(formula)
-        except ValueError as error:
+            energy, composition = float(text), Composition(formula).element_composition
+        except (LookupError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{path}, line {line}: {error}; allowed: a row as NaCl,-2.1"
             ) from error

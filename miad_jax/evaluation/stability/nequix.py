@@ -23,7 +23,7 @@ from miad_jax.data.download import fetch_published
 from miad_jax.data.published import PublishedFile
 from miad_jax.evaluation.stability.moving import JaxPotential
 from miad_jax.parallel.progress import Progress
-from miad_jax.storage.cache import default_cache_dir
+from miad_jax.storage.cache import default_cache_dir, is_writable, passing_folder
 
 NEQUIX = "nequix"
 DEFAULT_WEIGHTS = "nequix-oam-1"
@@ -63,7 +63,8 @@ def find_weights(weights: str | os.PathLike[str] | None, progress: Progress | bo
         return Path(name)
     path = default_cache_dir() / "potentials" / f"{name}.nqx"
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if not is_writable(path.parent):
+            path = passing_folder() / f"{name}.nqx"
         again = "the same command tries again, --weights=FILE.nqx names a file that you have"
         fetch_published(WEIGHTS[name], path, again=again, progress=progress)
     return path

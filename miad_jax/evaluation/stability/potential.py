@@ -12,6 +12,7 @@ import functools
 import hashlib
 import importlib
 import importlib.metadata
+import math
 import os
 import sys
 import threading
@@ -34,6 +35,9 @@ SEVENNET_WEIGHTS = "7net-l3i5"
 VOLUME_PER_ATOM_ANGSTROM3 = (1.0, 1000.0)
 """A cell outside of these bounds has collapsed or come apart, whatever its energy."""
 
+PROBE = "probe_energies_ev_per_atom"
+"""What tells a user's potential apart from another of the same name and version."""
+
 Record = dict[str, Any]
 """What became of a crystal, in values that JSON knows: `status` and what it comes with."""
 
@@ -48,7 +52,8 @@ def describe_potential(request: Mapping[str, Any]) -> Record:
 
     Returns:
         `energies_are_corrected`; `version`, of its package; `weights`, their name; and
-        `weights_sha256`, "" where their file is not known.
+        `weights_sha256`, "" where their file is not known. Of a user's potential also
+        `probe_energies_ev_per_atom`, see `_probe`.
     """
     try:
         _, facts = _potential(*_process(request))
@@ -231,12 +236,34 @@ def _load(name: str, weights_file: str) -> tuple[BaseCalculator, dict[str, Any]]
     if not version and module.__file__:
         version = hashlib.sha256(Path(module.__file__).read_bytes()).hexdigest()[:16]
     try:
-        return calculator, _facts(corrected, str(version), weights and Path(weights))
+        facts = _facts(corrected, str(version), weights and Path(weights))
+        return calculator, facts | {PROBE: _probe(calculator)}
     except OSError as error:
         raise ValueError(
             f"the weights that {module_name} names cannot be read ({error}): `weights` is the path "
             "of their file"
         ) from error
+
+
+def _probe(calculator: BaseCalculator) -> list[float | None]:
+    """Energies of a few crystals in eV/atom, to four digits; None where there is none.
+
+    They tell potentials apart that say the same of themselves: a wrapper does not change when the
+    weights that it loads do, nor when the package behind it does.
+    """
+    from ase.build import bulk
+
+    energies: list[float | None] = []
+    for atoms in (bulk("NaCl", "rocksalt", a=5.64), bulk("MgO", "rocksalt", a=4.21), bulk("Cu")):
+        atoms.calc = calculator
+        try:
+            energy = float(atoms.get_potential_energy()) / len(atoms)
+        except MemoryError:
+            raise
+        except Exception:  # potentials raise all there is, over elements that they do not know
+            energy = math.nan
+        energies.append(round(energy, 4) if math.isfinite(energy) else None)
+    return energies
 
 
 def _facts(

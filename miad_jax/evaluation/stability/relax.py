@@ -48,7 +48,7 @@ from miad_jax.evaluation.stability.potentials import check_potential
 from miad_jax.evaluation.stability.relaxation import Relaxation, outcome_of, record_of
 from miad_jax.evaluation.stability.relaxation_folder import (
     LOG,
-    SETTINGS,
+    begin,
     key_of,
     open_folder,
     read_record,
@@ -129,7 +129,7 @@ def relax(
         executor = executor or Pool()
         open_folder(folder, settings)
         settings |= facts or ask_potential(folder, settings, executor, weights, progress)
-        SETTINGS.open(folder, settings)
+        settings = begin(folder, settings)
         keys = {i: key_of(request_of(structure), settings) for i, structure in given.items()}
         first: dict[str, int] = {}
         for i, key in keys.items():

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from miad_jax.evaluation.stability.potential import Record
+from miad_jax.evaluation.stability.potential import PROBE, Record
 from miad_jax.storage.files import is_partial, remove_partial_files, write_atomically
+from miad_jax.storage.hashed import hashed_json, read_json
 from miad_jax.storage.run_record import RunRecord
 
 LOG = "workers.log"
@@ -50,8 +51,22 @@ def check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file, not a folder: name a new folder for relaxations")
     if (folder / _SETTINGS).exists():
-        unknown = set(SETTINGS.read(folder)) - set(settings)
-        SETTINGS.open(folder, settings, may_differ=unknown)
+        there = set(SETTINGS.read(folder))
+        SETTINGS.open(folder, settings, may_differ=there - set(settings) | {PROBE} - there)
+
+
+def begin(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Record what relaxations depend on, or go on with the same.
+
+    Returns:
+        The settings as they stand in the folder: one of an older version does not know the
+        energies that tell potentials apart.
+
+    Raises:
+        ValueError: If the folder holds relaxations of other settings.
+    """
+    there = set(SETTINGS.read(folder)) if (folder / _SETTINGS).exists() else {PROBE}
+    return SETTINGS.open(folder, settings, may_differ={PROBE} - there)
 
 
 def key_of(arrays: Record, settings: Mapping[str, Any]) -> str:
@@ -71,7 +86,7 @@ def read_record(folder: Path, key: str, seconds_per_crystal: float) -> Record | 
     if not path.exists():
         return None
     try:
-        record = dict(json.loads(path.read_text(encoding="utf-8")))
+        record = read_json(path)
         missing = (_FAILED if record["status"] == "failed" else _DONE) - set(record)
         if missing:
             raise ValueError(f"it lacks {', '.join(sorted(missing))}")
@@ -84,9 +99,4 @@ def read_record(folder: Path, key: str, seconds_per_crystal: float) -> Record | 
 
 def write_record(folder: Path, key: str, record: Record) -> None:
     """Put a crystal's record in place, whole or not at all."""
-    write_atomically(_file(folder, key), _json(record))
-
-
-def _json(content: Mapping[str, Any]) -> str:
-    """JSON as files hold it; a file name among the ids may be no valid text."""
-    return json.dumps(content, indent=1) + "\n"
+    write_atomically(_file(folder, key), hashed_json(record))

@@ -18,7 +18,7 @@ import numpy as np
 
 from miad_jax.data.formats import csv_text, plain_formula
 from miad_jax.evaluation.samples import SampleSet
-from miad_jax.evaluation.stability.corrections import corrected_energy_per_atom
+from miad_jax.evaluation.stability.corrections import corrected_energy_per_atom, guessed_anions
 from miad_jax.evaluation.stability.frames import frame_of, frames_text
 from miad_jax.evaluation.stability.relax import Relaxation, relax, settings_of
 from miad_jax.evaluation.stability.relaxation_folder import check_settings
@@ -134,6 +134,8 @@ def _row(row: dict[str, Any], structure: Structure | None, found: Relaxation) ->
         line["reason"] = total
     else:
         line["corrected_energy_ev_per_atom"] = total
+        if not found.energy_is_corrected:
+            line["reason"] = guessed_anions(found.structure.composition)
     line["volume_change"] = float(found.structure.volume / structure.volume - 1)
     line["rms_displacement_angstrom"] = _rms_displacement(structure, found.structure)
     return line

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import gzip
+import io
 import os
 import zlib
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from miad_jax.storage.gzip_files import unpacked
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
+_GZIP_MAGIC = b"\x1f\x8b"
 _DAMAGED = (gzip.BadGzipFile, EOFError, zlib.error)
 
 
@@ -27,12 +32,19 @@ def read_text_table(path: str | os.PathLike[str]) -> pd.DataFrame:
     import pandas as pd
 
     try:
+        content = Path(path).read_bytes()
+        if content.startswith(_GZIP_MAGIC) or os.fspath(path).lower().endswith(".gz"):
+            content = unpacked(content)
         table = pd.read_csv(
-            path, dtype=str, keep_default_na=False, skip_blank_lines=False, encoding="utf-8-sig"
+            io.BytesIO(content),
+            dtype=str,
+            keep_default_na=False,
+            skip_blank_lines=False,
+            encoding="utf-8-sig",
         )
     except pd.errors.EmptyDataError:
         return pd.DataFrame()
-    except (pd.errors.ParserError, UnicodeDecodeError, *_DAMAGED) as error:
+    except (pd.errors.ParserError, ValueError, *_DAMAGED) as error:
         raise ValueError(
             f"{path} cannot be read ({' '.join(str(error).split())}): give a CSV table in UTF-8"
         ) from error

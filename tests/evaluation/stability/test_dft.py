@@ -5,7 +5,7 @@ import types
 
 import numpy as np
 import pytest
-from pymatgen.core import Structure
+from pymatgen.core import Lattice, Structure
 from pymatgen.io.vasp import Incar, Kpoints, Poscar
 
 from miad_jax.evaluation.stability.dft import DftEnergy, read_dft_energies, write_dft_inputs
@@ -202,3 +202,16 @@ def test_a_table_that_cannot_be_read_says_where(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(ValueError, match=message):
         read_dft_energies(path)
+
+
+def test_what_pymatgen_warns_of_is_in_the_remark(tmp_path):
+    ytterbia = Structure.from_spacegroup(
+        "Fm-3m", Lattice.cubic(4.9), ["Yb", "O"], [[0, 0, 0], [0.5] * 3]
+    )
+    write_dft_inputs([ytterbia], ["a"], tmp_path / "in", e_above_hull_ev_per_atom=[0.0])
+    with (tmp_path / "in" / "index.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert (
+        "this InputSet uses the Yb_2 PSP. Yb_2 is known to often give bad results" in row["remark"]
+    )
+    assert row["remark"].count("Yb_2 PSP") == 1  # though both runs are warned of

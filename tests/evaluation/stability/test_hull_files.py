@@ -95,13 +95,57 @@ def test_a_pickle_is_refused_unread(tmp_path, name, protocol):
         (b"\x1f\x8bno gzip", "cannot be read"),
         (b"material_id,energy\n", "cannot be read"),
         (b"[]", "holds 0 computed entries"),
-        (b'[{"composition": {"Na": 1}, "energy": NaN}]', "or some of no finite energy"),
+        (b"[" * 100_000, "cannot be read"),
+        (b'[{"composition": {"Na": 1}, "energy": ' + b"9" * 5000 + b"}]", "cannot be read"),
+        (b'[{"composition": {"Na": 1}, "energy": ' + b"9" * 400 + b"}]", "cannot be used"),
+        (b'[{"composition": {"Na": 1}, "energy": -1, "correction": "x"}]', "cannot be used"),
+        (b'[{"composition": {"Na": 1}, "energy": -1, "correction": [1]}]', "cannot be used"),
+        (b'[{"composition": {"Na": 1}, "energy": null, "correction": 0}]', "cannot be used"),
+        (b'[{"composition": {"Na": 1}, "energy": "low", "@class": "PDEntry"}]', "cannot be used"),
+        (
+            b'[{"composition": {"Na": 1}, "energy": true, "correction": 0}]',
+            "true or false",
+        ),
+        (b'[{"composition": {"Na": "x"}, "energy": -1}]', "cannot be used"),
+        (b'[{"composition": {"Na": null}, "energy": -1}]', "cannot be used"),
+        (b'[{"composition": {"Na": [1]}, "energy": -1}]', "cannot be used"),
+        (b'[{"composition": {"Na": -1}, "energy": -1}]', "cannot be used"),
+        (b'[{"composition": {"Na": 1e400}, "energy": -1}]', "cannot be used"),
+        (b'[{"composition": {"Na": NaN}, "energy": -1}]', "cannot be used"),
+        (b'[{"composition": {"Qq": 1}, "energy": -1}]', "cannot be used"),
+        (b'[{"composition": {"X": 1}, "energy": -1}]', "cannot be used"),
+        (b'[{"composition": {"": 1}, "energy": -1}]', "cannot be used"),
+        (b'[{"composition": {}, "energy": -1}]', "cannot be used"),
+        (b'[{"composition": "Na((", "energy": -1}]', "cannot be used"),
+        (b'[{"composition": "", "energy": -1}]', "cannot be used"),
+        (b'{"a": 3, "b": [null, true, "x"]}', "holds 0 computed entries"),
+        (gzip.compress(bytes(70_000_000)), "unpacks to more than 64000000 bytes"),
+        (
+            b'[{"composition": {"Na": 1}, "energy": NaN}]',
+            "entry of .*Na.* cannot be used .*no finite energy",
+        ),
     ],
 )
 def test_what_is_no_list_of_entries_is_refused(tmp_path, content, message):
     (tmp_path / "hull.json").write_bytes(content)
     with pytest.raises(ValueError, match=message):
         hull_from_entries(tmp_path / "hull.json")
+
+
+def test_charges_and_depth_say_nothing(tmp_path):
+    """Tools that guess oxidation states write ions; what nests deeply is read all the same."""
+    entries = [
+        {"composition": {"Na+": 1, "Cl-": 1}, "energy": -7.0, "correction": None},
+        {"composition": {"Na0+": 2.0}, "energy": -2.6},
+        {"composition": "Cl2", "energy": -3.6, "correction": 0},
+    ]
+    content = json.dumps(entries)
+    for _ in range(400):
+        content = f"[{content}]"
+    (tmp_path / "hull.json").write_text(content)
+    hull = hull_from_entries(tmp_path / "hull.json")
+    assert hull.elements == {"Na", "Cl"}
+    assert hull.e_above_hull_ev_per_atom(Composition("NaCl"), -3.5) == pytest.approx(0)
 
 
 ELEMENTS = {"Na": -1.3, "Cl": -1.8, "K": -1.1}
