@@ -42,7 +42,8 @@ def imported(folder):
         for node in ast.walk(ast.parse(path.read_text())):
             for module in modules(node):
                 top = module.split(".")[0]
-                if top not in sys.stdlib_module_names and top != "miad_jax":
+                beside = path.with_name(f"{top}.py").exists()  # as workers import it
+                if top not in sys.stdlib_module_names and top != "miad_jax" and not beside:
                     found.setdefault(normal(NAMES.get(top, top)), path.relative_to(ROOT))
     return found
 

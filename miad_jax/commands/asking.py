@@ -141,4 +141,9 @@ def _structure(path: Path) -> Any:
     rows = list(read_rows(path))
     if len(rows) != 1:
         raise ValueError(f"{path} holds {len(rows)} crystals: give a file with one")
-    return structure_of(rows[0].source)
+    try:
+        if rows[0].reason:
+            raise ValueError(rows[0].reason)
+        return structure_of(rows[0].source)
+    except ValueError as error:
+        raise ValueError(f"{path} {error}") from error

@@ -8,7 +8,8 @@ from miad_jax.data.load import (
 )
 from miad_jax.data.packed import Records, load_packed, pad, save_packed
 from miad_jax.data.packing import pack, stack
-from miad_jax.data.reading import READERS, SPLITS, Row, read_rows
+from miad_jax.data.reading import READERS, SPLITS, read_rows
+from miad_jax.data.row import Row
 from miad_jax.data.structures import from_atoms, from_structures, to_atoms, to_structures
 from miad_jax.data.written import as_written
 

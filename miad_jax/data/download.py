@@ -11,8 +11,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from miad_jax.data.archive import check_unpacked, opened_member
 from miad_jax.data.published import PUBLISHED, PublishedFile
 from miad_jax.data.reading import SPLITS, read_csv, split_file
+from miad_jax.data.row import is_hidden
 from miad_jax.parallel.progress import Bar, Progress, as_progress
 from miad_jax.spelling import did_you_mean
 from miad_jax.storage.files import atomic_file
@@ -166,13 +168,21 @@ def _extract(
     counts = {}
     try:
         with zipfile.ZipFile(archive) as opened:
-            for member in opened.infolist():
+            wanted = [
+                x
+                for x in opened.infolist()
+                if (name := PurePosixPath(x.filename)).name in missing and not is_hidden(name)
+            ]
+            check_unpacked(wanted, address, archive.seek(0, os.SEEK_END))
+            for member in wanted:
                 file_name = PurePosixPath(member.filename).name
-                if file_name in missing and not member.filename.startswith("__MACOSX/"):
-                    with opened.open(member) as content, atomic_file(folder / file_name) as file:
-                        while block := content.read(_BLOCK):
-                            file.write(block)
-                        counts[file_name] = _count(file, file_name, address)
+                with (
+                    opened_member(opened, member, address) as content,
+                    atomic_file(folder / file_name) as file,
+                ):
+                    while block := content.read(_BLOCK):
+                        file.write(block)
+                    counts[file_name] = _count(file, file_name, address)
     except (zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{address} is no zip that can be read: {error}") from error
     if not counts:

@@ -18,19 +18,12 @@ from pathlib import Path
 import numpy as np
 
 from miad_jax.crystal import Crystal
+from miad_jax.data.folder import crystal_files
 from miad_jax.data.packed import FORMAT_VERSION, Records, load_packed, save_packed
 from miad_jax.data.packing import pack
 from miad_jax.data.published import PUBLISHED
-from miad_jax.data.reading import (
-    READERS,
-    SPLITS,
-    crystal_files,
-    is_cif,
-    is_poscar,
-    read_rows,
-    split_file,
-    suffix,
-)
+from miad_jax.data.reading import READERS, SPLITS, read_rows, split_file, suffix
+from miad_jax.data.row import is_cif, is_poscar
 from miad_jax.parallel.executor import Executor
 from miad_jax.parallel.progress import Progress
 from miad_jax.spelling import did_you_mean
@@ -38,6 +31,10 @@ from miad_jax.storage.cache import default_cache_dir
 
 EMBEDDED = {"prototypes": Path(__file__).with_name("prototypes.npz")}
 """Datasets that come with the package, by name."""
+
+_READING_VERSION = 2
+"""To be raised when other rows of the same source are read or refused: what was packed before is
+packed again. It is no part of the fingerprint, so that a training goes on after an upgrade."""
 
 _PACKING_VERSION = 1
 """To be raised when packing gives other arrays for the same source and settings."""
@@ -98,7 +95,7 @@ def load_dataset(
     sources = _sources(path, split)
     fingerprint = split_fingerprint(path, split, primitive=primitive, niggli=niggli)
     root = Path(cache_dir) if cache_dir is not None else default_cache_dir()
-    cached = root / "datasets" / f"{fingerprint}-v{FORMAT_VERSION}.npz"
+    cached = root / "datasets" / f"{fingerprint}-v{FORMAT_VERSION}-r{_READING_VERSION}.npz"
     if cached.exists():
         try:
             return load_packed(cached)
@@ -206,8 +203,10 @@ def _fingerprint(sources: Sequence[Path], settings: Mapping[str, object]) -> str
         for file in files:
             named = file.name if is_cif(file) or is_poscar(file) else suffix(file)
             name = file.relative_to(source).as_posix() if source.is_dir() else named
-            with file.open("rb") as opened:
-                content = hashlib.file_digest(opened, "sha256").hexdigest()
+            content = ""
+            if file.exists():  # and no broken link
+                with file.open("rb") as opened:
+                    content = hashlib.file_digest(opened, "sha256").hexdigest()
             digest.update(f"\n{name} {content}".encode())
     return digest.hexdigest()
 

@@ -9,7 +9,8 @@ import numpy as np
 from miad_jax.crystal import Crystal
 from miad_jax.data import standard
 from miad_jax.data.packed import Records, pad
-from miad_jax.data.reading import Row
+from miad_jax.data.row import Row
+from miad_jax.data.text import printable
 from miad_jax.parallel.executor import Executor, Serial, WorkerFailure, usable_cores
 from miad_jax.parallel.pool import Pool
 from miad_jax.parallel.progress import Progress, as_progress
@@ -68,25 +69,28 @@ def standardize_rows(
 ) -> list[standard.Arrays | str]:
     """The standard cell of every row, or the reason why it has none; arguments as of `pack`."""
     settings = {"primitive": primitive, "niggli": niggli}
-    starts = range(0, len(rows), _CHUNK)
-    requests = [([row.source for row in rows[i : i + _CHUNK]], settings) for i in starts]
+    results: list[standard.Arrays | str] = [row.reason for row in rows]
+    tried = [i for i, row in enumerate(rows) if not row.reason]
+    parts = [tried[i : i + _CHUNK] for i in range(0, len(tried), _CHUNK)]
+    requests = [([rows[i].source for i in part], settings) for part in parts]
     executor = executor or _executor(len(rows), num_workers)
-    results: list[standard.Arrays | str] = [""] * len(rows)
     lost: list[int] = []
     with as_progress(progress).bar("reading", len(rows), "crystals") as bar:
+        bar.advance(len(rows) - len(tried))
         for index, found in executor.map(standard.standardize, requests):
-            start, num = starts[index], len(requests[index][0])
+            part = parts[index]
             if isinstance(found, WorkerFailure):
-                lost.extend(range(start, start + num))
+                lost.extend(part)
             else:
-                results[start : start + num] = found
-            bar.advance(num)
+                for i, result in zip(part, found, strict=True):
+                    results[i] = result
+            bar.advance(len(part))
     # One by one the row that cost the worker is found, and it alone has a reason.
     singles = [([rows[i].source], settings) for i in lost]
     for index, found in executor.map(standard.standardize, singles):
         failed = isinstance(found, WorkerFailure)
         results[lost[index]] = f"its reader was lost: {found.reason}" if failed else found[0]
-    return results
+    return [printable(x) if isinstance(x, str) else x for x in results]
 
 
 def _executor(num_rows: int, num_workers: int | None) -> Executor:

@@ -4,18 +4,35 @@ The standard cell is the primitive cell, Niggli-reduced, with the lattice rebuil
 and angles in pymatgen's orientation: the form that the field's models are trained on. What
 cannot be trained on is refused with a reason.
 
-This module imports nothing of miad_jax, so that worker processes run it as a script and
-start without JAX: they read pickled lists of sources from standard input and answer each
-with the list of results on standard output.
+This module imports nothing of miad_jax but the files that lie `BESIDE` it, so that worker
+processes run it as a script and start without JAX: they read pickled lists of sources from
+standard input and answer each with the list of results on standard output.
 """
 
 from __future__ import annotations
 
+import sys
+import textwrap
 import warnings
+from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
+
+BESIDE = ("cif.py", "cif_contents.py", "cif_symmetry.py")
+"""The files that this one needs beside it; they import nothing of miad_jax either."""
+
+if TYPE_CHECKING or __package__:
+    from miad_jax.data import cif, cif_contents, cif_symmetry
+else:  # in a worker process, which runs this file by its path
+    sys.path.insert(0, str(Path(__file__).parent))
+    import cif
+    import cif_contents
+    import cif_symmetry
+
+    sys.path.pop(0)
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -28,6 +45,8 @@ Arrays: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Lattice float32 [3, 3] in Å, fractional coordinates float32 [n, 3], atom types int32 [n]."""
 
 MAX_ATOMIC_NUMBER = 99
+
+_LONGEST_REASON = 500
 
 
 def checked_arrays(
@@ -107,9 +126,7 @@ def structure_of(source: Source) -> Structure:
     from pymatgen.core import Element, Structure
 
     if isinstance(source, str):
-        if not source.strip():
-            raise ValueError("has no CIF text")
-        return Structure.from_str(source, fmt="cif")
+        return _of_cif(source)
     if isinstance(source, tuple):
         return _of_poscar(source[0])
     if isinstance(source, Structure):
@@ -136,6 +153,8 @@ def standard_arrays(source: Source, *, primitive: bool, niggli: bool) -> Arrays:
     from pymatgen.core import Lattice
 
     structure = structure_of(source)
+    if len(structure) > cif.MAX_ATOMS:
+        raise ValueError(cif.too_large(len(structure)))
     structure_arrays(structure)
     if primitive:
         structure = structure.get_primitive_structure()
@@ -145,6 +164,57 @@ def standard_arrays(source: Source, *, primitive: bool, niggli: bool) -> Arrays:
     _, frac_coords = right_handed(structure.lattice.matrix, structure.frac_coords)
     lattice = Lattice.from_parameters(*structure.lattice.parameters).matrix
     return checked_arrays(lattice, frac_coords, numbers)
+
+
+def _of_cif(text: str) -> Structure:
+    """The crystal of a CIF, held against what the file says of its contents and symmetry.
+
+    Raises:
+        ValueError: If there is none, or the file contradicts itself.
+    """
+    if not text.strip():
+        raise ValueError("has no CIF text")
+    read = cif.read_cif_text(text)
+    structure = read.structure
+    if not structure.is_ordered:  # its caller refuses it
+        return structure
+    try:
+        if structure.site_properties.get("implicit_hydrogens"):
+            raise ValueError("has hydrogen on the place of an oxygen atom")
+        unclear = cif.unclear_sites(read)
+        agreement = _agreement(read)
+        if unclear and agreement is cif_contents.Agreement.NOTHING:
+            raise ValueError(unclear)
+        if not read.magnetic:
+            cif_symmetry.check_symmetry(
+                structure,
+                read.operations,
+                symbol=read.text(*cif.SYMBOLS),
+                hall=read.text(*cif.HALL_SYMBOLS),
+                number=read.text(*cif.NUMBERS),
+                num_listed=read.num_listed,
+                counted=agreement >= cif_contents.Agreement.CELL,
+                confirmed=agreement is cif_contents.Agreement.ATOMS,
+            )
+    except ValueError as error:
+        said = "; ".join(x for x in read.warnings if "finite precision" not in x)
+        raise ValueError(f"{error} (pymatgen: {said})" if said else str(error)) from error
+    return structure
+
+
+def _agreement(read: cif.Cif) -> cif_contents.Agreement:
+    """How far the formula of a CIF confirms its crystal.
+
+    Raises:
+        ValueError: If they contradict each other.
+    """
+    counts = Counter(
+        "H" if site.specie.Z == 1 else getattr(site.specie, "symbol", "?")
+        for site in read.structure
+    )
+    formula = read.text("_chemical_formula_sum", "_chemical_formula_structural")
+    units = read.text("_cell_formula_units_Z")
+    return cif_contents.compare_contents(counts, formula, units)
 
 
 def _of_poscar(text: str) -> Structure:
@@ -177,7 +247,7 @@ def standardize(request: tuple[Sequence[Source], dict[str, bool]]) -> list[Array
             try:
                 results.append(standard_arrays(source, **settings))
             except Exception as error:  # parsers of foreign files raise all there is
-                reason = " ".join(str(error).split())
+                reason = textwrap.shorten(str(error), _LONGEST_REASON, placeholder=" …")
                 results.append(
                     reason if type(error) is ValueError else f"{type(error).__name__}: {reason}"
                 )

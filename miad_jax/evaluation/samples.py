@@ -13,6 +13,7 @@ import numpy as np
 
 from miad_jax.crystal import Crystal
 from miad_jax.data import read_rows, stack, to_structures
+from miad_jax.data.cif import MAX_ATOMS, too_large
 from miad_jax.data.packing import standardize_rows
 from miad_jax.data.sample_folder import SampleDirectory
 from miad_jax.data.standard import structure_arrays
@@ -54,7 +55,7 @@ def load_samples(
 
     Args:
         source: The folder that `python -m miad_jax.sample` wrote, whose samples are taken as
-            generated, the refined ones as refined; a folder of CIFs or POSCARs, a zip of CIFs, an
+            generated, the refined ones as refined; a folder or a zip of CIFs or POSCARs, an
             extxyz, or a CSV with a column `cif`; a batch of crystals, with or without mirage
             atoms; or a list of pymatgen Structures and single Crystals, None for a sample that
             failed. A `SampleSet` is returned as it is.
@@ -99,6 +100,8 @@ def _from_list(samples: Sequence[Structure | Crystal | None]) -> SampleSet:
                 crystals.append("no crystal was given")
             elif isinstance(sample, Crystal):
                 crystals.append(describe(sample)["reason"] or reduce(sample)[0])
+            elif len(sample) > MAX_ATOMS:
+                crystals.append(too_large(len(sample)))
             else:
                 crystals.append(stack([structure_arrays(sample)])[0])
         except ValueError as error:

@@ -28,7 +28,7 @@ from typing import Any, Self
 
 from miad_jax.parallel.dask_worker import Call, OtherVersions, answer, differing, end, installed
 from miad_jax.parallel.executor import WorkerFailure
-from miad_jax.parallel.process import script_of
+from miad_jax.parallel.process import beside, script_of
 
 CONNECT_SECONDS = 10.0
 """A scheduler that does not answer within it is not there."""
@@ -108,8 +108,10 @@ class Dask:
             ConnectionError: If the scheduler is lost.
             Exception: If a request cannot be pickled.
         """
-        source = Path(script_of(function)).read_text(encoding="utf-8")
-        call = Call(uuid.uuid4().hex, source, function.__name__, seconds, self._versions)
+        script = Path(script_of(function))
+        files = [script, *map(script.with_name, beside(function))]
+        sources = {file.name: file.read_text(encoding="utf-8") for file in files}
+        call = Call(uuid.uuid4().hex, sources, function.__name__, seconds, self._versions)
         return self._map(call, requests)
 
     def _map(self, call: Call, requests: Sequence[Any]) -> Generator[tuple[int, Any], None, None]:

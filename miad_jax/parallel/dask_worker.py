@@ -25,14 +25,14 @@ class Call:
 
     Attributes:
         id: Tells calls apart.
-        source: Content of the module's file.
+        sources: Content of the module's file, and of those that it needs beside it, by name.
         function: Name of the function in it.
         seconds: Time for one request; None for no limit.
         versions: Versions that packages must have.
     """
 
     id: str
-    source: str
+    sources: Mapping[str, str]
     function: str
     seconds: float | None
     versions: Mapping[str, str]
@@ -60,12 +60,15 @@ def answer(call: Call, request: bytes) -> bytes | WorkerFailure:
     if said := differing(call.versions, {name: installed(name) for name in call.versions}):
         raise OtherVersions(said)
     here = get_worker()
-    script = Path(here.local_directory) / f"{hashlib.sha256(call.source.encode()).hexdigest()}.py"
+    digest = hashlib.sha256(repr(sorted(call.sources.items())).encode()).hexdigest()
+    script = Path(here.local_directory) / digest / next(iter(call.sources))
     with _lock:
         if call.id in _over:
             return WorkerFailure("was not begun")
         if not script.exists():
-            script.write_text(call.source, encoding="utf-8")
+            script.parent.mkdir(exist_ok=True)
+            for name, source in reversed([*call.sources.items()]):
+                script.with_name(name).write_text(source, encoding="utf-8")
         mine = next((each for each in _idle if each[0] == call.id), None)
         if mine is None:
             mine = call.id, WorkerProcess(str(script), call.function)

@@ -40,7 +40,8 @@ class Executor(Protocol):
 
         Args:
             function: A top-level function. Its module imports nothing of miad_jax, because
-                workers run the module's file without the package around it.
+                workers run the module's file without the package around it. Files that it needs
+                beside it are named in the module's `BESIDE`.
             requests: Anything that can be pickled.
             seconds: Time for one request; None for no limit.
 

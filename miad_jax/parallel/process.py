@@ -47,6 +47,11 @@ def script_of(function: Callable[[Any], Any]) -> str:
     return script
 
 
+def beside(function: Callable[[Any], Any]) -> tuple[str, ...]:
+    """Names of the files that a function's script needs in its folder: its module's `BESIDE`."""
+    return getattr(sys.modules[function.__module__], "BESIDE", ())
+
+
 class WorkerProcess:
     """A process that takes one request at a time, started anew when it has ended.
 

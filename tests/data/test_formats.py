@@ -42,3 +42,14 @@ def test_a_table_is_read_back(tmp_path):
     table = pd.read_csv(tmp_path / "x.csv")
     assert table["id"].tolist() == ["a,b", "c"]
     np.testing.assert_array_equal(table["x"], [0.25, np.nan])
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+cmd", "@SUM(A1)", "-cmd|x", "\t=1", "-1+1"])
+def test_a_cell_that_a_spreadsheet_would_run_is_text(text):
+    assert csv_text([{"id": text}]) == f"id\n'{text}\n"
+
+
+@pytest.mark.parametrize("text", ["-1.5e-3", "+2", "-42m", "mp-1", ""])
+def test_other_cells_stay(text):
+    expected = {"": '""', "-42m": "'-42m"}.get(text, text)
+    assert csv_text([{"id": text}]) == f"id\n{expected}\n"

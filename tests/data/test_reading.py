@@ -146,7 +146,7 @@ def test_what_holds_no_cif_says_what_it_holds(tmp_path):
 
     with pytest.raises(ValueError, match=r"no \.cif file and no POSCAR: found notes\.txt"):
         list(read_rows(tmp_path / "folder"))
-    with pytest.raises(ValueError, match=r"no \.cif file: found train\.csv"):
+    with pytest.raises(ValueError, match=r"no \.cif file and no POSCAR: found train"):
         list(read_rows(tmp_path / "set.zip"))
 
 
@@ -200,3 +200,44 @@ def test_an_unknown_suffix_names_the_known_ones(tmp_path):
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="does not exist"):
         list(read_rows(tmp_path / "gone.csv"))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        'id,cif\na,"data_a\nb,"data_b\n"\nc,"data_c\n"\n',
+        'cif\n"data_a\n"data_b\n"\n',
+        'id,cif\na,"data_a\n"\nb,"data_b\n',
+        'id,cif\na,"data_a "x" y"\n',
+    ],
+)
+def test_a_quote_that_is_not_closed_is_named(tmp_path, content):
+    path = tmp_path / "set.csv"
+    path.write_text(content)
+
+    with pytest.raises(ValueError, match=r"set\.csv .*(row \d).* a quote may not be closed"):
+        list(read_rows(path))
+
+
+def test_more_fields_than_the_header_are_refused(tmp_path):
+    path = write_csv(tmp_path / "set.csv", ["id", "cif"], ["a", "A"], ["b", "B", "C"])
+
+    with pytest.raises(ValueError, match=r"row 2, up to line 3, with more fields than the header"):
+        list(read_rows(path))
+
+
+def test_a_table_in_another_encoding_is_named(tmp_path):
+    path = tmp_path / "set.csv"
+    path.write_bytes("id,cif\né,A\n".encode("latin-1"))
+
+    with pytest.raises(ValueError, match=r"is not utf-8 text \(byte 0xe9\): save it as UTF-8"):
+        list(read_rows(path))
+
+
+def test_a_message_is_no_longer_than_a_screen(tmp_path):
+    path = write_csv(tmp_path / "set.csv", ["x" * 10_000] * 1000)
+
+    with pytest.raises(ValueError, match="no column 'cif'") as error:
+        list(read_rows(path))
+
+    assert len(str(error.value)) < 3000

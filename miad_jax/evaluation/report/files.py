@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from miad_jax.data.formats import plain_cell
 from miad_jax.evaluation.describe import COLUMNS
 from miad_jax.evaluation.report.crystals import cif_files, forms_shown
 from miad_jax.evaluation.report.page import Cards, html_page
@@ -46,7 +47,10 @@ def write_report(directory: Path, result: EvaluationResult, cards: Cards | None 
     """
     empty = dict.fromkeys(("id", *COLUMNS, *SAMPLE_COLUMNS))
     result = replace(result, rows=[{**empty, **row} for row in result.rows])
-    table = result.table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    cells = [{name: plain_cell(x) for name, x in row.items()} for row in result.rows]
+    table = replace(result, rows=cells).table.to_csv(
+        index=False, float_format="%.6g", lineterminator="\n"
+    )
     _write(directory / "crystals.csv", table)
     if any(structure is not None for structure in result.relaxed):
         write_atomically(directory / "relaxed.extxyz", _relaxed_text(result))

@@ -1,0 +1,120 @@
+"""The frames of an extended XYZ, each read by itself: one that is bad costs itself alone."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from numbers import Number
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from miad_jax.data.row import Row
+from miad_jax.data.text import TooLarge, table_lines
+
+_HYDROGENS = ("D", "T")
+_LISTS = re.compile(r"""[^\s=]+\s*=\s*(["'])_JSON (?:\\.|(?!\1).)*\1""")
+"""Lists and dictionaries in a comment, which are no columns; ASE stumbles over ragged ones."""
+
+
+def read_extxyz(path: Path) -> Iterator[Row]:
+    """Read extended XYZ; the columns are a frame's single values, such as its energy.
+
+    The id is the value `material_id`, else `id`, else the number of the frame, from 0. Deuterium
+    is hydrogen. A frame that is not periodic in all directions is no crystal. Blank lines
+    between frames do not count.
+
+    Raises:
+        ValueError: If the file is not extended XYZ, or ends within a frame.
+    """
+    try:
+        for number, frame in enumerate(_frames(path)):
+            yield _row(frame, str(number))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} cannot be read as extended XYZ: it is not UTF-8 text") from error
+    except (ValueError, TooLarge) as error:
+        raise ValueError(f"{path} cannot be read as extended XYZ: {error}") from error
+
+
+def _frames(path: Path) -> Iterator[list[str]]:
+    """The lines of every frame.
+
+    Raises:
+        ValueError: If a frame does not begin with its number of atoms, or is cut.
+    """
+    lines = enumerate(table_lines(path), 1)
+    for at, line in lines:
+        if not line.strip():
+            continue
+        if not re.fullmatch(r"\s*\d+\s*", line):
+            raise ValueError(f"line {at} is {line.strip()[:80]!r} in place of a number of atoms")
+        frame = [_ended(line)]
+        # The comment and the atoms; ASE also knows cell vectors behind them.
+        for _ in range(int(line) + 1):
+            at, line = next(lines, (at, ""))
+            if not line:
+                raise ValueError(f"it ends at line {at}, within a frame of {int(frame[0])} atoms")
+            frame.append(_ended(line))
+        yield frame
+
+
+def _ended(line: str) -> str:
+    """A line that ends as ASE wants it."""
+    return line.rstrip("\r\n") + "\n"
+
+
+def _row(frame: list[str], name: str) -> Row:
+    """The crystal of a frame, or why there is none."""
+    from ase.io import read
+
+    try:
+        count, comment, *atom_lines = _with_hydrogen(frame)
+        text = "".join([count, _LISTS.sub("", comment), *atom_lines])
+        atoms: Any = read(io.StringIO(text), format="extxyz")
+    except Exception as error:  # ASE raises whatever it meets
+        said = f"{error}".strip() or type(error).__name__
+        if isinstance(error, KeyError):
+            said = f"{error.args[0]!r} is no element"
+        return Row(name, reason=f"cannot be read as extended XYZ: {said}")
+    known = {**atoms.info, **(atoms.calc.results if atoms.calc else {})}
+    columns = {key: str(value) for key, value in known.items() if _is_single(value)}
+    id_name = next((key for key in ("material_id", "id") if key in columns), None)
+    name = columns.pop(id_name) if id_name else name
+    if atoms.cell.rank == 3 and not atoms.pbc.all():
+        periodic = int(atoms.pbc.sum())
+        return Row(
+            name,
+            atoms,
+            columns,
+            reason=f"is periodic in {periodic} of 3 directions (pbc), so it is no crystal",
+        )
+    return Row(name, atoms, columns)
+
+
+def _with_hydrogen(frame: list[str]) -> list[str]:
+    """A frame with the isotopes of hydrogen as H."""
+    asked = re.search(r'Properties\s*=\s*"?([^"\s]+)', frame[1], re.IGNORECASE)
+    fields = (asked[1] if asked else "species:S:1:pos:R:3").split(":")
+    widths = dict(zip(fields[::3], fields[2::3], strict=False))
+    if "species" not in widths or not all(x.isdigit() for x in widths.values()):
+        return frame
+    before = list(widths)[: list(widths).index("species")]
+    column = sum(int(widths[x]) for x in before)
+    found = frame[:2]
+    for line in frame[2:]:
+        values = line.split()
+        if len(values) > column and values[column].upper() in _HYDROGENS:
+            line = " ".join([*values[:column], "H", *values[column + 1 :]]) + "\n"
+        found.append(line)
+    return found
+
+
+def _is_single(value: Any) -> bool:
+    """Whether a value is one number, text or truth value, and no list that was left as text."""
+    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
+        return False
+    if isinstance(value, np.ndarray):
+        return value.ndim == 0 and value.dtype != object
+    return isinstance(value, str | bool | np.generic | Number)
