@@ -17,7 +17,7 @@ from miad_jax.build import (
 from miad_jax.config import MOVED, default_config, load_config, upgraded, validate
 from miad_jax.diffusion import make_diffusion
 from miad_jax.diffusion.lattice import LatticeDDPM
-from miad_jax.diffusion.log_lattice import LogLattice
+from miad_jax.diffusion.lattice_vp import LatticeVP
 from miad_jax.diffusion.masked import MaskedTypes
 from miad_jax.diffusion.torus_flow import TorusFlow
 from miad_jax.network import CSPNet, Transformer
@@ -30,6 +30,8 @@ PUBLISHED_PROCESS = {
     "lattice": "ddpm",
     "coords": "wrapped_normal",
     "types": "uniform",
+    "sigma_max": 0.5,
+    "limit_num_atoms": 25,
 }
 # N_m, batch, epochs, γ, schedule: what is published of each data set.
 PUBLISHED = {
@@ -162,7 +164,7 @@ def test_what_a_config_makes():
     assert diffusion.num_steps == 12
     assert isinstance(diffusion.lattice, LatticeDDPM)
     config.diffusion.lattice = "log"
-    assert isinstance(diffusion_from(config).lattice, LogLattice)
+    assert isinstance(diffusion_from(config).lattice, LatticeVP)
     config.diffusion.coords, config.diffusion.types = "flow", "masked"
     assert isinstance(diffusion_from(config).coords, TorusFlow)
     assert isinstance(diffusion_from(config).types, MaskedTypes)
