@@ -63,8 +63,8 @@ class LengthsAngles(ReadsMatrix):
             std: Their standard deviations.
 
         Example:
-            >>> LengthsAngles.make().from_z(jnp.zeros(6))[0].round(1).tolist()
-            [4.8, 0.0, 0.0]
+            >>> round(float(LengthsAngles.make().from_z(jnp.zeros(6))[0, 0]), 1)
+            4.8
         """
         return cls(jnp.asarray(mean, jnp.float32), jnp.asarray(std, jnp.float32))
 
@@ -73,8 +73,8 @@ class LengthsAngles(ReadsMatrix):
 
         Example:
             >>> chart = LengthsAngles.make(mean=(0.0,) * 6, std=(1.0,) * 6)
-            >>> chart.to_z(jnp.eye(3)).round(2).tolist()
-            [0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
+            >>> bool(jnp.allclose(chart.to_z(jnp.eye(3)), 0, atol=1e-5))
+            True
         """
         squares = jnp.square(lattice).sum(-1)
         units = lattice * jax.lax.rsqrt(squares)[..., None]

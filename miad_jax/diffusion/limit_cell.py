@@ -86,7 +86,7 @@ class LimitCell:
         """μ 1 + Σ σ_i z_i B_i, in Å.
 
         Example:
-            >>> LimitCell.make(25).from_z(jnp.zeros(6))[0].round(2).tolist()
+            >>> [round(float(x), 2) for x in LimitCell.make(25).from_z(jnp.zeros(6))[0]]
             [7.57, 0.0, 0.0]
         """
         return self.edge * jnp.eye(3) + product("...k,kij->...ij", self.std * z, BASIS)

@@ -57,8 +57,8 @@ class TypesFlow(UniformD3PM):
         Example:
             >>> clean, noised, t = jnp.array([8]), jnp.array([26]), jnp.array([500])
             >>> sure, noise = 100 * jax.nn.one_hot(clean, 100), TypesNoise(jnp.zeros(1), noised)
-            >>> TypesFlow.make(1000).loss(sure, clean, noised, t, noise).round(3).tolist()
-            [0.0]
+            >>> bool(TypesFlow.make(1000).loss(sure, clean, noised, t, noise).max() < 1e-3)
+            True
         """
         del noise
         return self.cross_entropy(said, x_0, x_t, t)
