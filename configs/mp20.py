@@ -15,7 +15,11 @@ Hardware: one GPU; 900 epochs are some 95,000 steps on the 27,136 crystals of th
 Hours: not measured; as published, 4 days on two A100 (arXiv:2511.14426).
 Expected result: not measured; as published 8.2 % S.U.N. by DFT, 12.2 % by CHGNet.
 
-Variants, behind a colon and separated by commas:
+Variants, behind a colon and separated by commas, of which the later ones win. The systems
+`mattergen`, `flowmm` and `crystalflow` stand beside a size and `diffcsp`, as in
+`:small,flowmm,diffcsp`. They are processes and solvers, and not the networks of their papers. They
+have not been trained at length; experiments/systems compares them.
+
     published MiAD as published: its own loss, Adam at a constant rate, no average, 8000 epochs;
               with `diffcsp` 1000 epochs.
     diffcsp   The baseline: no infusion (arXiv:2309.04475).
@@ -28,6 +32,13 @@ Variants, behind a colon and separated by commas:
     transformer  Ours: pair-biased attention of 9.1 M parameters, all sizes, on a mixture in
               which parts or properties are known. 25,000 of its 132,000 steps took 5 minutes of
               half an H200, at a constant rate; `--init_from=mp20-transformer` starts from there.
+    mattergen The process of MatterGen (arXiv:2312.03687): a symmetric lattice whose noise ends in
+              a cube, wrapped normal coordinates of a larger σ, types that are masked; 1000 steps
+              with a corrector. What depends on the number of atoms there depends on N_m here.
+    flowmm    The flow of FlowMM (arXiv:2406.04713): lengths and angles, coordinates on a torus;
+              1000 steps. Its bits are a discrete flow of types here; see `TypesFlow`.
+    crystalflow  The flow of CrystalFlow (arXiv:2412.11693): six numbers of the cell, coordinates on
+              a torus; 100 steps. Its row and column are a discrete flow of types here.
     large     Ours: `transformer` with 61.5 M parameters in bfloat16, for a GPU: 6.3 GFLOP a crystal
               and training step, 1.6 TFLOP a step of 256. Not trained yet.
 """
@@ -38,6 +49,9 @@ from miad_jax.config import apply_variant, default_config, diffcsp
 from miad_jax.sampling.quality import settings_of
 
 PUBLISHED_EPOCHS_OF_THE_BASELINE = 1000
+
+SIGMA_MAX_OF_MATTERGEN = 5.0
+"""Of one atom; it falls with the cube root of their number, as the cell grows."""
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -67,11 +81,17 @@ def get_config(variant: str = "") -> ConfigDict:
         "small12": small12,
         "small20": small20,
         "transformer": transformer,
+        "mattergen": mattergen,
+        "flowmm": flowmm,
+        "crystalflow": crystalflow,
         "large": large,
     }
     apply_variant(config, variant, variants)
     if {"published", "diffcsp"} <= set(variant.split(",")):
         config.num_epochs = PUBLISHED_EPOCHS_OF_THE_BASELINE
+    if config.diffusion.lattice == "limit":
+        config.diffusion.limit_num_atoms = config.infusion.num_atoms
+        config.diffusion.sigma_max = SIGMA_MAX_OF_MATTERGEN / config.infusion.num_atoms ** (1 / 3)
     return config
 
 
@@ -155,3 +175,42 @@ def large(config: ConfigDict) -> None:
     config.network.dtype = "bfloat16"
     config.optimizer.learning_rate = 3e-4
     config.optimizer.warmup_steps = 2000
+
+
+def mattergen(config: ConfigDict) -> None:
+    """MatterGen's process, with a corrector as the published sampler of MiAD has it.
+
+    Its σ_max and its limit follow from N_m when all variants are there, with and without infusion.
+    """
+    config.diffusion.lattice = "limit"
+    config.diffusion.coords = "wrapped_normal"
+    config.diffusion.types = "masked"
+    last = config.diffusion.num_steps - 1
+    config.sampling.update(settings_of("best", config.diffusion.num_steps) | {"first_time": last})
+    config.sampling.last_step = "denoise"
+
+
+def flowmm(config: ConfigDict) -> None:
+    """FlowMM's flow."""
+    _flow(config, steps=1000, coords_ahead=5.0)
+    config.diffusion.lattice = "lengths_angles"
+
+
+def crystalflow(config: ConfigDict) -> None:
+    """CrystalFlow's flow."""
+    _flow(config, steps=100, coords_ahead=10.0)
+    config.diffusion.lattice = "flow"
+
+
+def _flow(config: ConfigDict, *, steps: int, coords_ahead: float) -> None:
+    """Euler's steps from the base on, which go down alone; the coordinates run ahead."""
+    config.diffusion.coords = "flow"
+    config.diffusion.types = "flow"
+    config.diffusion.sigma_max = 0.5
+    config.sampling.solver = "ancestral"
+    config.sampling.steps = steps
+    config.sampling.first_time = config.diffusion.num_steps - 1
+    config.sampling.visit = ()
+    config.sampling.churn = 0.0
+    config.sampling.coords_ahead = coords_ahead
+    config.sampling.cell_bounds_angstrom = (2.0, 50.0)

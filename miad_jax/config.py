@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict, config_dict
 
+from miad_jax.diffusion.coords import SIGMA_MIN
 from miad_jax.diffusion.make import COORDS, LATTICES, TYPES
 from miad_jax.mirage import Placement
 from miad_jax.network import NETWORKS
@@ -76,9 +77,11 @@ def default_config() -> ConfigDict:
 
     config.diffusion = ConfigDict()  # what is trained
     config.diffusion.num_steps = 1000  # T
-    config.diffusion.lattice = "ddpm"  # or "log": six numbers, see LogLattice
+    config.diffusion.lattice = "ddpm"  # or "log", "limit", "flow", "lengths_angles": see LATTICES
     config.diffusion.coords = "wrapped_normal"  # or "flow": see TorusFlow
-    config.diffusion.types = "uniform"  # or "masked": see MaskedTypes
+    config.diffusion.types = "uniform"  # or "masked", or "flow": see MaskedTypes, TypesFlow
+    config.diffusion.sigma_max = 0.5  # largest σ of "wrapped_normal", in fractions of the cell
+    config.diffusion.limit_num_atoms = 25  # of the cell in which the noise of "limit" ends
 
     config.sampling = ConfigDict()  # how samples are drawn of it; training does not read it
     config.sampling.solver = "ancestral"  # or "heun", or "predictor_corrector"
@@ -224,7 +227,8 @@ def validate(config: ConfigDict, *, num_devices: int | None = None) -> ConfigDic
     for field in (
         "infusion.num_atoms network.hidden_dim network.num_layers network.num_freqs "
         "network.num_heads network.pair_dim "
-        "diffusion.num_steps batch_size log_every validate_every checkpoint_every keep_checkpoints"
+        "diffusion.num_steps diffusion.limit_num_atoms batch_size log_every validate_every "
+        "checkpoint_every keep_checkpoints"
     ).split():
         check(field, "a whole number from 1 on", lambda value: value >= 1)
     for field, largest in _LARGEST.items():
@@ -250,6 +254,11 @@ def validate(config: ConfigDict, *, num_devices: int | None = None) -> ConfigDic
         "sampling.steps",
         f"at most config.diffusion.num_steps, {config.diffusion.num_steps}",
         lambda value: value is None or value <= config.diffusion.num_steps,
+    )
+    check(
+        "diffusion.sigma_max",
+        f"a number above {SIGMA_MIN}, the smallest σ",
+        lambda value: value > SIGMA_MIN,
     )
     last_time = config.diffusion.num_steps - 1
     check(

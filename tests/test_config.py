@@ -17,7 +17,7 @@ from miad_jax.build import (
 from miad_jax.config import MOVED, default_config, load_config, upgraded, validate
 from miad_jax.diffusion import make_diffusion
 from miad_jax.diffusion.lattice import LatticeDDPM
-from miad_jax.diffusion.log_lattice import LogLattice
+from miad_jax.diffusion.lattice_vp import LatticeVP
 from miad_jax.diffusion.masked import MaskedTypes
 from miad_jax.diffusion.torus_flow import TorusFlow
 from miad_jax.network import CSPNet, Transformer
@@ -30,6 +30,8 @@ PUBLISHED_PROCESS = {
     "lattice": "ddpm",
     "coords": "wrapped_normal",
     "types": "uniform",
+    "sigma_max": 0.5,
+    "limit_num_atoms": 25,
 }
 # N_m, batch, epochs, γ, schedule: what is published of each data set.
 PUBLISHED = {
@@ -39,7 +41,10 @@ PUBLISHED = {
     "carbon24": (30, 256, 4000, 1e-5, "plateau"),
 }
 VARIANTS = {
-    "mp20": ("published", "diffcsp", "small", "small12", "small20", "transformer", "large"),
+    "mp20": (
+        *("published", "diffcsp", "small", "small12", "small20", "transformer"),
+        *("mattergen", "flowmm", "crystalflow", "large"),
+    ),
     "alex_mp20": ("diffcsp",),
     "perov5": ("diffcsp",),
     "carbon24": ("diffcsp",),
@@ -134,6 +139,55 @@ def test_published_baseline_of_mp20_is_shorter():
         assert (config.num_epochs, config.infusion.enabled) == (1000, False)
 
 
+@pytest.mark.parametrize("size", ["", "small,", "small20,", "transformer,"])
+@pytest.mark.parametrize("baseline", ["", ",diffcsp"])
+def test_systems_stand_beside_a_size_and_the_baseline(size, baseline):
+    expected = {
+        "mattergen": ("limit", "wrapped_normal", "masked", "predictor_corrector", 1000),
+        "flowmm": ("lengths_angles", "flow", "flow", "ancestral", 1000),
+        "crystalflow": ("flow", "flow", "flow", "ancestral", 100),
+    }
+    load = module("mp20").get_config
+    for name, (lattice, coords, types, solver, steps) in expected.items():
+        config = validate(load(f"{size}{name}{baseline}"))
+        same = load(f"{name},{size}{baseline[1:]}".strip(",")).to_dict()
+        assert same == config.to_dict(), "in any order"
+        assert config.network == load(size.strip(",")).network
+        diffusion, sampling = config.diffusion, config.sampling
+        assert (diffusion.lattice, diffusion.coords, diffusion.types) == (lattice, coords, types)
+        assert (sampling.solver, sampling.steps, sampling.churn) == (solver, steps, 0)
+        times = solver_from(config).times(diffusion_from(config))
+        assert (len(times), times[0], times[-1]) == (steps, 999, 0)
+        solver_from(config).check(diffusion_from(config))
+        if name == "mattergen":
+            num = config.infusion.num_atoms
+            assert diffusion.limit_num_atoms == num
+            np.testing.assert_allclose(diffusion.sigma_max, 5 / num ** (1 / 3))
+            assert diffusion_from(config).coords.sigma[999] > 1
+
+
+@pytest.mark.parametrize(
+    ("variant", "message"),
+    [
+        (
+            "flowmm,published",
+            r"solver is 'predictor_corrector'; allowed: ancestral, heun, as .*flow",
+        ),
+        ("crystalflow,published", r"allowed: ancestral, heun, as .* has no score"),
+    ],
+)
+def test_a_flow_with_the_published_sampler_is_refused(variant, message):
+    with pytest.raises(ValueError, match=message):
+        validate(module("mp20").get_config(variant))
+
+
+def test_a_flow_with_churn_is_refused():
+    config = module("mp20").get_config("small,flowmm")
+    config.sampling.churn = 1.0
+    with pytest.raises(ValueError, match=r"churn is 1\.0; allowed: 0, as .* does not go back up"):
+        validate(config)
+
+
 def test_published_network_has_12_million_parameters():
     net = network_from(module("mp20").get_config())
     params = jax.eval_shape(net.init_params, jax.random.key(0))
@@ -162,7 +216,7 @@ def test_what_a_config_makes():
     assert diffusion.num_steps == 12
     assert isinstance(diffusion.lattice, LatticeDDPM)
     config.diffusion.lattice = "log"
-    assert isinstance(diffusion_from(config).lattice, LogLattice)
+    assert isinstance(diffusion_from(config).lattice, LatticeVP)
     config.diffusion.coords, config.diffusion.types = "flow", "masked"
     assert isinstance(diffusion_from(config).coords, TorusFlow)
     assert isinstance(diffusion_from(config).types, MaskedTypes)
@@ -356,9 +410,12 @@ def test_unknown_nested_field_is_refused_with_the_nearest():
         ("optimizer.ema_decay", -0.1, "0 up to, not including, 1"),
         ("optimizer.plateau_factor", 1.0, "between 0 and 1"),
         ("infusion.placement", "corner", "uniform, center (did you mean 'center'?)"),
-        ("diffusion.lattice", "cubic", "ddpm, log"),
+        ("diffusion.lattice", "cubic", "ddpm, log, limit, flow, lengths_angles"),
         ("diffusion.coords", "flew", "wrapped_normal, flow (did you mean 'flow'?)"),
-        ("diffusion.types", "mask", "uniform, masked (did you mean 'masked'?)"),
+        ("diffusion.types", "mask", "uniform, masked, flow (did you mean 'masked'?)"),
+        ("diffusion.sigma_max", 0.004, "a number above 0.005, the smallest σ"),
+        ("diffusion.sigma_max", float("nan"), "a number above 0.005, the smallest σ"),
+        ("diffusion.limit_num_atoms", 0, "a whole number from 1 on"),
         ("sampling.last_step", "dirty", "denoise, hold"),
         ("sampling.solver", "euler", "predictor_corrector, ancestral, heun"),
         ("sampling.guidance", -1.0, "0 or more"),

@@ -14,10 +14,15 @@ import pytest
 import miad_jax
 from miad_jax.diffusion.coords import WrappedNormal
 from miad_jax.diffusion.lattice import LatticeDDPM
-from miad_jax.diffusion.log_lattice import LogLattice
+from miad_jax.diffusion.lattice_flow import LatticeFlow
+from miad_jax.diffusion.lattice_vp import LatticeVP
+from miad_jax.diffusion.lengths_angles import LengthsAngles
+from miad_jax.diffusion.limit_cell import LimitCell
+from miad_jax.diffusion.log_stretch import LogStretch
 from miad_jax.diffusion.masked import MaskedTypes
 from miad_jax.diffusion.torus_flow import TorusFlow
 from miad_jax.diffusion.types import UniformD3PM
+from miad_jax.diffusion.types_flow import TypesFlow
 
 PACKAGE = Path(miad_jax.__file__).parent
 DRAWS = {"num_steps", "prior", "draw_noise", "draw_step_noise"}
@@ -63,14 +68,19 @@ def test_a_public_name_has_an_example(name):
     assert (thing.__module__, name) in EXAMPLES
 
 
-PROCESSES = [LatticeDDPM, LogLattice, WrappedNormal, TorusFlow, UniformD3PM, MaskedTypes]
+PROCESSES = [
+    *(LatticeDDPM, LatticeVP, LatticeFlow),
+    *(WrappedNormal, TorusFlow),
+    *(UniformD3PM, MaskedTypes, TypesFlow),
+]
+CHARTS = [LogStretch, LengthsAngles, LimitCell]
 
 
 @pytest.mark.parametrize("process", PROCESSES)
 def test_a_formula_has_an_example(process):
     methods = {name for name in vars(process) if not name.startswith("_")} - DRAWS
     methods -= {name for name, value in vars(process).items() if not callable(value)} - {"make"}
-    assert {"make", "add_noise", "loss", "clean", "step"} <= methods
+    assert {"make", "add_noise", "loss", "clean", "step"} <= set(dir(process))
     for name in methods:
         assert (process.__module__, f"{process.__name__}.{name}") in EXAMPLES
     module = inspect.getmodule(process)
@@ -81,6 +91,12 @@ def test_a_formula_has_an_example(process):
     ]
     for name in functions:
         assert name.startswith("_") or (module.__name__, name) in EXAMPLES
+
+
+@pytest.mark.parametrize("chart", CHARTS)
+def test_a_chart_of_cells_has_examples(chart):
+    for name in ("make", "to_z", "of_noised", "from_z"):
+        assert (chart.__module__, f"{chart.__name__}.{name}") in EXAMPLES
 
 
 def test_the_names_of_the_house_are_public():

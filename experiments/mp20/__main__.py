@@ -10,21 +10,12 @@ holds is not made again, and an interrupted training goes on. `--show` prints th
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from experiments.mp20.table import lines, markdown
-from experiments.mp20.variants import VARIANTS, Variant
-from miad_jax.storage.files import write_atomically
-
-TIMED_MINUTES = 1.5
-SAMPLES = 256
+from experiments.mp20.table import markdown
+from experiments.mp20.variants import VARIANTS
+from experiments.mp20.work import run, step_seconds
 
 
 def main() -> None:
@@ -43,51 +34,14 @@ def main() -> None:
             parser.error("give --data")
         os.sched_setaffinity(0, {options.core})
         for name in options.only.split(","):
-            seconds = step_seconds(name, options.data, options.out)
+            seconds = step_seconds(VARIANTS[name], options.data, options.out / name)
             if not options.time:
                 same = VARIANTS[name].steps_of
                 if same is not None:
-                    seconds = step_seconds(same, options.data, options.out)
+                    seconds = step_seconds(VARIANTS[same], options.data, options.out / same)
                 steps = int(60 * options.minutes / seconds)
                 run(VARIANTS[name], options.data, options.out / name, steps)
-    print(markdown(options.out))
-
-
-def step_seconds(name: str, data: str, out: Path) -> float:
-    """Seconds of a training step on the core: the median of what the log says; kept."""
-    file = out / name / "step.json"
-    if not file.exists():
-        folder = out / name / "timing"
-        train(VARIANTS[name], data, folder, max_minutes=TIMED_MINUTES, log_every=5)
-        logged = [line.get("steps_per_second") for line in lines(folder / "metrics.jsonl")]
-        rates = [rate for rate in logged if rate is not None][1:]  # the first holds compilation
-        write_atomically(file, json.dumps({"seconds": 1 / float(np.median(rates))}) + "\n")
-    return float(json.loads(file.read_text())["seconds"])
-
-
-def run(variant: Variant, data: str, out: Path, steps: int) -> None:
-    """Train for so many steps, sample, and judge."""
-    train(variant, data, out / "run", num_steps=steps, checkpoint_every=200)
-    module("sample", f"--checkpoint={out / 'run'}", f"--num={SAMPLES}", f"--out={out / 'samples'}")
-    options = [
-        f"--reference={data}",
-        f"--out={out / 'report'}",
-        "--calculator=none",
-        "--nocoverage",
-    ]
-    module("evaluate", str(out / "samples"), *options)
-
-
-def train(variant: Variant, data: str, workdir: Path, **fields: Any) -> None:
-    """Train, or go on; validation comes at the end alone."""
-    fields = {"data.path": data, "validate_every": 10**6, **variant.fields(), **fields}
-    flags = [f"--config.{name}={value}" for name, value in fields.items()]
-    module("train", f"--config={variant.config}", f"--workdir={workdir}", *flags)
-
-
-def module(name: str, *arguments: str) -> None:
-    """Run a command of the package in a process of its own."""
-    subprocess.run([sys.executable, "-m", f"miad_jax.{name}", *arguments], check=True)
+    print(markdown(options.out, VARIANTS))
 
 
 if __name__ == "__main__":

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
-
-from experiments.mp20.variants import VARIANTS
 
 LOSSES = ("lattice", "coords", "cross_entropy")
 SHARES = {
@@ -21,11 +20,11 @@ def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def markdown(out: Path) -> str:
-    """A row for every training that has ended."""
+def markdown(out: Path, names: Iterable[str]) -> str:
+    """A row for every one of these whose step has been timed; numbers where it has ended."""
     head = ["", "ms a step", "steps", *LOSSES, *SHARES.values(), "above P1", "elements", "atoms"]
     rows = [head, ["---"] * len(head)]
-    for name in VARIANTS:
+    for name in names:
         logged = lines(out / name / "run" / "metrics.jsonl")
         ended = [line for line in logged if "validation_loss" in line]
         step = out / name / "step.json"

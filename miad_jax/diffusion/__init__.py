@@ -1,9 +1,10 @@
 """Noising and denoising, as formulas: no network, no files, no hidden state.
 
-`lattice`, `log_lattice`, `coords`, `torus_flow`, `types` and `masked` each hold a process of one
-field, whose functions are deterministic and take their noise as an argument; `joint` draws it from
-explicit keys and runs three as one process; `make` builds that by name; `losses` is what training
-minimises.
+`lattice`, `lattice_vp`, `lattice_flow`, `coords`, `torus_flow`, `types`, `masked` and `types_flow`
+each hold a process of one field, whose functions are deterministic and take their noise as an
+argument; `log_stretch`, `limit_cell` and `lengths_angles` are the six numbers of a cell that a
+lattice's process may work on; `joint` draws the noise from explicit keys and runs three as one
+process; `make` builds that by name; `losses` is what training minimises.
 """
 
 from miad_jax.diffusion.joint import (

@@ -33,9 +33,9 @@ class Diffusion:
     """The joint process: one process for each field, all of the same T.
 
     Attributes:
-        lattice: Of the lattice; DDPM as published, or `LogLattice`.
+        lattice: Of the lattice; DDPM as published, `LatticeVP`, or `LatticeFlow`.
         coords: Of the fractional coordinates; a wrapped normal as published, or `TorusFlow`.
-        types: Of the atom types; D3PM as published, or `MaskedTypes`.
+        types: Of the atom types; D3PM as published, `MaskedTypes`, or `TypesFlow`.
 
     Example:
         >>> diffusion = miad_jax.make_diffusion()

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 
 from miad_jax.crystal import NUM_TYPES, UNDECIDED
-from miad_jax.diffusion.schedules import table
+from miad_jax.diffusion.schedules import linear_share, share, table
 from miad_jax.diffusion.types import Logits, Times, Types, at_quantile
 
 IMPOSSIBLE = -1e9
@@ -42,7 +41,7 @@ class MaskedTypes:
             >>> [round(float(MaskedTypes.make(1000).masked[t]), 3) for t in (-1, 0, 499, 999)]
             [0.0, 0.001, 0.5, 1.0]
         """
-        return cls(table(np.arange(1, num_steps + 1) / num_steps, 0.0))
+        return cls(table(linear_share(num_steps), 0.0))
 
     @property
     def num_steps(self) -> int:
@@ -80,7 +79,7 @@ class MaskedTypes:
             [100, 8, 100]
         """
         return jnp.where(
-            noise < _share(self.masked[t] - self.masked[s], 1 - self.masked[s]), UNDECIDED, x_s
+            noise < share(self.masked[t] - self.masked[s], 1 - self.masked[s]), UNDECIDED, x_s
         )
 
     def loss(
@@ -143,7 +142,7 @@ class MaskedTypes:
             >>> process.progress(t, jnp.array([249, -1])).tolist()
             [0.5, 1.0]
         """
-        return _share(self.masked[t] - self.masked[s], self.masked[t])
+        return share(self.masked[t] - self.masked[s], self.masked[t])
 
     def step(
         self, said: Logits, x_t: Types, t: Times, s: Times, noise: Float[Array, "*batch atoms"]
@@ -168,12 +167,7 @@ class MaskedTypes:
             [8, 100]
         """
         chance = self.progress(t, s)
-        drawn = at_quantile(jax.nn.softmax(said), _share(noise, chance))
+        drawn = at_quantile(jax.nn.softmax(said), share(noise, chance))
         types = jnp.where(s == -1, jnp.argmax(said, -1), drawn)
         decided = (x_t == UNDECIDED) & (noise < chance)
         return jnp.where(decided, types, x_t).astype(x_t.dtype)
-
-
-def _share(part: Float[Array, "*#shape"], whole: Float[Array, "*#shape"]) -> Float[Array, "*shape"]:
-    """The one over the other; 0 of nothing."""
-    return jnp.where(whole > 0, part / jnp.where(whole > 0, whole, 1), 0)

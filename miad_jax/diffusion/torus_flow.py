@@ -12,12 +12,11 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from miad_jax.crystal import wrap
 from miad_jax.diffusion.coords import Coords, Times
-from miad_jax.diffusion.schedules import table
+from miad_jax.diffusion.schedules import linear_share, table
 
 ROOT_MEAN_SQUARE = 12**-0.5
 """Of one direction of the velocity, which is uniform in [−½, ½]."""
@@ -42,7 +41,7 @@ class TorusFlow:
             >>> [round(float(TorusFlow.make(1000).tau[t]), 3) for t in (-1, 0, 499, 999)]
             [0.0, 0.001, 0.5, 1.0]
         """
-        return cls(table(np.arange(1, num_steps + 1) / num_steps, 0.0))
+        return cls(table(linear_share(num_steps), 0.0))
 
     @property
     def num_steps(self) -> int:

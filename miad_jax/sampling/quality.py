@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from miad_jax.diffusion.joint import Diffusion
+from miad_jax.diffusion.lattice import LatticeDDPM
 from miad_jax.sampling.control import Control
 from miad_jax.sampling.solvers import Solver
 from miad_jax.spelling import did_you_mean
@@ -84,7 +85,8 @@ def why_too_few(solver: Solver, control: Control, diffusion: Diffusion) -> str:
     """
     times = solver.times(diffusion)
     count = len(times) * solver.evaluations
-    if control.cell_bounds_angstrom is None and len(times) > 1:
+    magnifies = isinstance(diffusion.lattice, LatticeDDPM)  # others do not divide by √ᾱ
+    if magnifies and control.cell_bounds_angstrom is None and len(times) > 1:
         alpha_bar = np.asarray(diffusion.lattice.alpha_bar)
         factor = np.sqrt(alpha_bar[times[1]] / alpha_bar[times[0]])
         if factor > LARGEST_FIRST_FACTOR:

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from miad_jax.diffusion.coords import negative_score
+from miad_jax.diffusion.coords import WrappedNormal, negative_score
+from miad_jax.diffusion.schedules import score_sq_mean
 from miad_jax.sampling.corrector import langevin_step
 
 SIGMA = 0.005 * 100 ** (np.arange(1000) / 999)
@@ -182,3 +183,38 @@ def test_the_loss_is_the_mean_over_three_directions(process):
     target = np.float64(process.target(t, noise))
     expected = ((np.float64(said) - target) ** 2).mean(-1)
     np.testing.assert_allclose(process.loss(said, said, said, t, noise), expected, rtol=1e-5)
+
+
+# A wide σ, as of MatterGen.
+
+
+def test_the_score_of_wide_noise_is_that_of_float64():
+    displacement = np.linspace(-0.5, 0.5, 101)
+    images = displacement[:, None] + np.arange(-60, 61)
+    for sigma in (0.5, 0.7, 0.749, 0.75, 0.751, 0.8):
+        weight = np.exp(-0.5 * (images / sigma) ** 2)
+        # Sums of images cancel to 1e-7: compared with what they leave of the largest score.
+        expected = (weight * images).sum(1) / weight.sum(1) / sigma**2
+        found = negative_score(jnp.float32(displacement), jnp.full(101, sigma, jnp.float32))
+        np.testing.assert_allclose(found, expected, atol=3e-3 * np.abs(expected).max())
+
+
+def test_wide_noise_is_finite_at_every_time_and_teaches_nothing_in_the_end():
+    process = WrappedNormal.make(1000, sigma_max=5.0)
+    t = jnp.arange(1000)[:, None]
+    noise = jax.random.normal(jax.random.key(0), (1000, 1, 3))
+    target = process.target(t, noise)
+    place = process.add_noise(jnp.zeros((1000, 1, 3)), t, noise)
+    assert np.isfinite(target).all()
+    assert np.abs(target[900:]).max() < 1e-3
+    assert np.isfinite(process.predicting(place, jnp.zeros_like(place), t)).all()
+    for s in (t - 1, jnp.full_like(t, -1)):
+        moved = process.step(noise, place, t, s, noise)
+        assert (moved >= 0).all()
+        assert (moved < 1).all()
+
+
+def test_the_mean_square_of_the_score_is_one_curve():
+    sigma = np.array([0.74, 0.7499, 0.7501, 0.76])
+    wide = 8 * np.pi**2 * np.exp(-4 * np.pi**2 * sigma**2)
+    np.testing.assert_allclose(score_sq_mean(sigma), wide, rtol=1e-6)

@@ -1,5 +1,6 @@
 """What `Process` promises, of every process of a field."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,12 +13,13 @@ import pytest
 from miad_jax.crystal import NUM_TYPES
 from miad_jax.diffusion.coords import WrappedNormal
 from miad_jax.diffusion.lattice import LatticeDDPM
-from miad_jax.diffusion.log_lattice import LogLattice
+from miad_jax.diffusion.lattice_flow import LatticeFlow
+from miad_jax.diffusion.lattice_vp import LatticeVP
 from miad_jax.diffusion.masked import MaskedTypes
 from miad_jax.diffusion.process import MarkovProcess
-from miad_jax.diffusion.stretch import BASIS
 from miad_jax.diffusion.torus_flow import TorusFlow
 from miad_jax.diffusion.types import UniformD3PM
+from miad_jax.diffusion.types_flow import TypesFlow
 
 STEPS, BATCH, ATOMS = 1000, 4, 5
 
@@ -31,19 +33,36 @@ def lattice_exact(process, x_0, x_t, t):
     return (x_t - signal * x_0) / spread
 
 
-def numbers_to_cell(v, x_t):
-    """What a network says of the cell that means the six numbers v."""
-    return jnp.einsum("...k,kij,...jl->...il", v, BASIS, x_t)
-
-
-def log_exact(process, x_0, x_t, t):
+def vp_exact(process, x_0, x_t, t):
     """v̂ that tells x_0 exactly."""
     signal, spread = (
         jnp.sqrt(column[t])[..., None]
         for column in (process.alpha_bar, process.one_minus_alpha_bar)
     )
-    z_0, z_t = process.to_z(x_0), process.to_z(x_t)
-    return numbers_to_cell(signal * (z_t - signal * z_0) / spread - spread * z_0, x_t)
+    z_0, z_t = process.numbers.to_z(x_0), process.numbers.of_noised(x_t)
+    return process.numbers.saying(signal * (z_t - signal * z_0) / spread - spread * z_0, x_t)
+
+
+def lattice_flow_exact(process, x_0, x_t, t):
+    """The velocity that leads from x_0 to x_t."""
+    way = process.numbers.of_noised(x_t) - process.numbers.to_z(x_0)
+    return process.numbers.saying(way / process.tau[t][..., None], x_t)
+
+
+def lattice_case(make, exact, **changes):
+    """A process of six numbers, at cells of its own that are not far from its prior."""
+    z = jnp.asarray(np.random.default_rng(0).normal(size=(BATCH, 6)), jnp.float32)
+    common = {
+        "make": make,
+        "x_0": make(1).numbers.from_z(0.7 * z),
+        "shape": (3, 3),
+        "noise_key": lambda key: key,
+        "exact": exact,
+        "told_up_to": 999,
+        "observables": lambda x: jnp.stack([x, jnp.square(x)], -1),
+        "parts": False,
+    }
+    return Case(**(common | changes))
 
 
 def coords_exact(process, x_0, x_t, t):
@@ -124,16 +143,12 @@ CASES = {
         observables=lambda x: jnp.stack([x, jnp.square(x)], -1),
         parts=False,
     ),
-    "LogLattice": Case(
-        make=LogLattice.make,
-        x_0=LogLattice.make(1).from_z(jnp.asarray(RNG.normal(size=(BATCH, 6)), jnp.float32)),
-        shape=(3, 3),
-        noise_key=lambda key: key,
-        exact=log_exact,
-        told_up_to=999,
-        observables=lambda x: jnp.stack([x, jnp.square(x)], -1),
-        parts=False,
+    "LatticeVP": lattice_case(LatticeVP.make, vp_exact),
+    "LatticeVP.limit": lattice_case(
+        functools.partial(LatticeVP.limit, limit_num_atoms=25), vp_exact
     ),
+    "LatticeFlow": lattice_case(LatticeFlow.make, lattice_flow_exact),
+    "LatticeFlow.lengths_angles": lattice_case(LatticeFlow.lengths_angles, lattice_flow_exact),
     "WrappedNormal": Case(
         make=WrappedNormal.make,
         x_0=jnp.asarray(RNG.random((BATCH, ATOMS, 3)), jnp.float32),
@@ -144,8 +159,28 @@ CASES = {
         observables=harmonics,
         parts=True,
     ),
+    "WrappedNormal.wide": Case(
+        make=functools.partial(WrappedNormal.make, sigma_max=1.0),
+        x_0=jnp.asarray(RNG.random((BATCH, ATOMS, 3)), jnp.float32),
+        shape=(ATOMS, 3),
+        noise_key=lambda key: key,
+        exact=coords_exact,
+        told_up_to=520,  # σ = 0.08: the score of a wrapped normal is that of the normal
+        observables=harmonics,
+        parts=True,
+    ),
     "UniformD3PM": Case(
         make=UniformD3PM.make,
+        x_0=jnp.asarray(RNG.integers(0, NUM_TYPES, (BATCH, ATOMS)), jnp.int32),
+        shape=(ATOMS,),
+        noise_key=lambda key: jax.random.split(key, 2),
+        exact=types_exact,
+        told_up_to=999,
+        observables=lambda x: jax.nn.one_hot(x, NUM_TYPES),
+        parts=True,
+    ),
+    "TypesFlow": Case(
+        make=TypesFlow.make,
         x_0=jnp.asarray(RNG.integers(0, NUM_TYPES, (BATCH, ATOMS)), jnp.int32),
         shape=(ATOMS,),
         noise_key=lambda key: jax.random.split(key, 2),

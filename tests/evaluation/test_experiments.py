@@ -1,11 +1,16 @@
 """The experiments' own pieces: the naive comparison, the jitter, the table of reports."""
 
+import importlib.util
+from pathlib import Path
+
 import numpy as np
 from pymatgen.core import Lattice, Structure
 
 from experiments.evaluation.naive import all_pairs
 from experiments.evaluation.relaxation import JITTER_ANGSTROM, jittered
 from experiments.mp20_slice.compare import table
+from experiments.systems.systems import SYSTEMS
+from miad_jax.config import validate
 from miad_jax.data import from_structures
 from miad_jax.evaluation.novelty.matching import match
 
@@ -41,3 +46,17 @@ def test_reports_stand_side_by_side():
         "| valid | 50.0 % (25.0–75.0) | not known |",
         "| size | 3.25 | not known |",
     ]
+
+
+def test_every_system_of_the_comparison_is_a_configuration():
+    root = Path(__file__).parents[2]
+    assert len(SYSTEMS) == 8
+    for name, variant in SYSTEMS.items():
+        path, _, words = variant.config.partition(":")
+        spec = importlib.util.spec_from_file_location("compared", root / path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        config = module.get_config(words)
+        config.update_from_flattened_dict(variant.fields())
+        validate(config)
+        assert config.infusion.enabled == (not name.endswith("-without"))

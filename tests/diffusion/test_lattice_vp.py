@@ -8,11 +8,14 @@ import scipy.linalg
 
 from miad_jax.diffusion import make_diffusion
 from miad_jax.diffusion.lattice import LatticeDDPM
-from miad_jax.diffusion.log_lattice import FARTHEST, LogLattice
+from miad_jax.diffusion.lattice_vp import LatticeVP
+from miad_jax.diffusion.log_stretch import LogStretch
 from miad_jax.diffusion.stretch import BASIS, exp_of, log_of
 
 RNG = np.random.default_rng(0)
-PROCESS = LogLattice.make(1000)
+PROCESS = LatticeVP.make(1000)
+CHART = PROCESS.numbers
+FARTHEST = CHART.farthest
 T = jnp.array([0, 10, 300, 700, 990, 999])
 
 
@@ -26,7 +29,7 @@ def some_orthogonal(num):
 def cells():
     """Cells as crystals have them, needles, plates, and the cube, in float64."""
     z = RNG.normal(size=(40, 6))
-    k = np.float64(PROCESS.mean) + np.float64(PROCESS.std) * z
+    k = np.float64(CHART.mean) + np.float64(CHART.std) * z
     common = np.stack([scipy.linalg.expm(np.einsum("k,kij", x, np.float64(BASIS))) for x in k])
     odd = [np.diag(x) for x in ([2.0, 2, 60], [2, 3, 60], [50, 50, 2], [4, 4, 4], [3, 3, 3.0001])]
     odd = np.stack([*odd, 5 * np.eye(3) + np.eye(3, k=1) * 4.9])
@@ -86,7 +89,7 @@ def test_the_orientation_of_a_cell_changes_nothing(t):
 def test_noise_has_the_moments_of_the_formula_and_ends_in_the_prior():
     num = 20_000
     z_0 = jnp.array([1.0, -1.0, 0.5, 2.0, 0.0, -2.0])
-    x_0 = PROCESS.from_z(z_0)
+    x_0 = CHART.from_z(z_0)
 
     @jax.jit
     def draw(key):
@@ -94,7 +97,7 @@ def test_noise_has_the_moments_of_the_formula_and_ends_in_the_prior():
         clean = jnp.broadcast_to(x_0, noise.shape)
         noised = [PROCESS.add_noise(clean, jnp.full(num, t), noise) for t in (300, 999)]
         prior = jax.vmap(lambda key: PROCESS.prior(key, 1))(jax.random.split(key, num))
-        return [PROCESS.to_z(x) for x in (*noised, prior)]
+        return [CHART.to_z(x) for x in (*noised, prior)]
 
     half, full, prior = (np.float64(z) for z in draw(jax.random.key(0)))
     alpha_bar = float(PROCESS.alpha_bar[300])
@@ -113,7 +116,7 @@ def test_the_loss_is_the_mean_square_of_six_numbers():
     x_t = PROCESS.add_noise(lattice, T, noise)
     eps = np.einsum("kij,nij->nk", BASIS, noise)
     signal, spread = (np.sqrt(np.float64(x[T]))[:, None] for x in columns())
-    v = signal * eps - spread * np.float64(PROCESS.to_z(lattice))
+    v = signal * eps - spread * np.float64(CHART.to_z(lattice))
     said = np.arange(36.0).reshape(6, 6) / 20
     # An antisymmetric part of M means nothing.
     matrix = np.einsum("nk,kij->nij", said, BASIS) + np.array([[0, 3, 1], [-3, 0, 2], [-1, -2, 0]])
@@ -145,12 +148,12 @@ def test_steps_follow_the_posterior():
     rng = np.random.default_rng(2)
     z_t, z_0 = rng.normal(size=(2, 6, 6))
     t, s = np.array([10, 300, 700, 999, 5, 0]), np.array([9, 100, 0, 500, -1, -1])
-    x_t = PROCESS.from_z(jnp.float32(z_t))
+    x_t = CHART.from_z(jnp.float32(z_t))
     noise = rng.normal(size=(6, 3, 3))
     alpha_bar, one_minus = (np.float64(x) for x in columns())
     v = (np.sqrt(alpha_bar[t])[:, None] * z_t - z_0) / np.sqrt(one_minus[t])[:, None]
     said = jnp.float32(np.einsum("nk,kij->nij", v, BASIS)) @ x_t
-    found = PROCESS.to_z(PROCESS.step(said, x_t, jnp.array(t), jnp.array(s), jnp.float32(noise)))
+    found = CHART.to_z(PROCESS.step(said, x_t, jnp.array(t), jnp.array(s), jnp.float32(noise)))
     alpha = (alpha_bar[t] / alpha_bar[s])[:, None]
     left, remaining = one_minus[s][:, None], one_minus[t][:, None]
     mean = np.sqrt(alpha_bar[s])[:, None] * (1 - alpha) * z_0 + np.sqrt(alpha) * left * z_t
@@ -169,7 +172,7 @@ def test_whatever_is_predicted_cells_stay_cells(said):
         PROCESS.step(said * x_t, x_t, T, jnp.full(6, -1), jnp.zeros((6, 3, 3))),
     ):
         assert (np.linalg.det(np.float64(lattice)) > 0).all()
-        assert np.abs(PROCESS.to_z(lattice)).max() < FARTHEST + 1
+        assert np.abs(CHART.to_z(lattice)).max() < FARTHEST + 1
         assert np.linalg.norm(lattice, axis=-1).max() < 100
 
 
@@ -182,7 +185,7 @@ def test_a_clean_cell_keeps_its_orientation():
 
 
 def test_another_data_set_has_a_mean_and_deviations_of_its_own():
-    other = LogLattice.make(10, mean=(0.0,) * 6, std=(0.5,) * 6)
+    other = LogStretch.make(mean=(0.0,) * 6, std=(0.5,) * 6)
     np.testing.assert_allclose(other.from_z(jnp.zeros(6)), np.eye(3), atol=1e-6)
     z = jnp.arange(6.0) / 3
     np.testing.assert_allclose(other.to_z(other.from_z(z)), z, atol=1e-5)
@@ -193,7 +196,7 @@ def test_the_cells_of_a_data_set_are_near_the_prior():
     import miad_jax
 
     crystals, _ = miad_jax.load_dataset("prototypes", "val")
-    z = np.asarray(PROCESS.to_z(jnp.asarray(crystals.lattice)))
+    z = np.asarray(CHART.to_z(jnp.asarray(crystals.lattice)))
     assert np.abs(z.mean(0)).max() < 0.7
     assert 0.5 < z.std(0).min() < z.std(0).max() < 1.6
     assert np.abs(z).max() < FARTHEST
@@ -202,7 +205,7 @@ def test_the_cells_of_a_data_set_are_near_the_prior():
 def test_it_is_chosen_by_name():
     assert isinstance(make_diffusion(10).lattice, LatticeDDPM)
     diffusion = make_diffusion(10, lattice="log")
-    assert isinstance(diffusion.lattice, LogLattice)
+    assert isinstance(diffusion.lattice, LatticeVP)
     assert diffusion.num_steps == 10
-    with pytest.raises(ValueError, match="lattice is 'cubic'; allowed: ddpm, log"):
+    with pytest.raises(ValueError, match="lattice is 'cubic'; allowed: ddpm, log, limit"):
         make_diffusion(10, lattice="cubic")

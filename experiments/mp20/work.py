@@ -1,0 +1,55 @@
+"""Time, train, sample, judge: each once, by the commands of the package."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.mp20.table import lines
+from experiments.mp20.variants import Variant
+from miad_jax.storage.files import write_atomically
+
+TIMED_MINUTES = 1.5
+SAMPLES = 256
+
+
+def step_seconds(variant: Variant, data: str, out: Path) -> float:
+    """Seconds of a training step on the core: the median of what the log says; kept in OUT."""
+    file = out / "step.json"
+    if not file.exists():
+        folder = out / "timing"
+        train(variant, data, folder, max_minutes=TIMED_MINUTES, log_every=5)
+        logged = [line.get("steps_per_second") for line in lines(folder / "metrics.jsonl")]
+        rates = [rate for rate in logged if rate is not None][1:]  # the first holds compilation
+        write_atomically(file, json.dumps({"seconds": 1 / float(np.median(rates))}) + "\n")
+    return float(json.loads(file.read_text())["seconds"])
+
+
+def run(variant: Variant, data: str, out: Path, steps: int, samples: int = SAMPLES) -> None:
+    """Train for so many steps, sample, and judge."""
+    train(variant, data, out / "run", num_steps=steps, checkpoint_every=200)
+    module("sample", f"--checkpoint={out / 'run'}", f"--num={samples}", f"--out={out / 'samples'}")
+    options = [
+        f"--reference={data}",
+        f"--out={out / 'report'}",
+        "--calculator=none",
+        "--nocoverage",
+    ]
+    module("evaluate", str(out / "samples"), *options)
+
+
+def train(variant: Variant, data: str, workdir: Path, **fields: Any) -> None:
+    """Train, or go on; validation comes at the end alone."""
+    fields = {"data.path": data, "validate_every": 10**6, **variant.fields(), **fields}
+    flags = [f"--config.{name}={value}" for name, value in fields.items()]
+    module("train", f"--config={variant.config}", f"--workdir={workdir}", *flags)
+
+
+def module(name: str, *arguments: str) -> None:
+    """Run a command of the package in a process of its own."""
+    subprocess.run([sys.executable, "-m", f"miad_jax.{name}", *arguments], check=True)
