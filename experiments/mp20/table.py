@@ -49,5 +49,6 @@ def crystals(path: Path) -> list[str]:
     table = pd.read_csv(path)
     shares = [table[name].fillna(False).astype(bool).mean() for name in SHARES]
     above = (table["spacegroup_number_0.1"] > 1).sum() / len(table)
-    means = [table["num_elements"].mean(), table["num_atoms"].mean()]
+    elements = table["chemical_system"].str.count("-") + 1
+    means = [elements.mean(), table["num_atoms"].mean()]
     return [f"{100 * x:.1f} %" for x in [*shares, above]] + [f"{x:.2f}" for x in means]
