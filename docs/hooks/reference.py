@@ -23,7 +23,9 @@ from miad_jax.commands import COMMANDS, cli
 
 ROOT = Path(__file__).resolve().parents[2]
 FORMULAS = (
-    *("mirage", "diffusion.schedules", "diffusion.lattice", "diffusion.log_lattice"),
+    *("mirage", "diffusion.schedules", "diffusion.lattice", "diffusion.lattice_vp"),
+    *("diffusion.lattice_flow", "diffusion.log_stretch", "diffusion.limit_cell"),
+    *("diffusion.lengths_angles", "diffusion.types_flow"),
     *("diffusion.stretch", "diffusion.coords", "diffusion.torus_flow", "diffusion.types"),
     *("diffusion.masked", "diffusion.joint", "diffusion.renoise", "diffusion.losses"),
     *("sampling.times", "sampling.corrector", "sampling.solvers.ancestral"),

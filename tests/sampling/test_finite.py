@@ -31,7 +31,8 @@ def always(crystal, time):
     return jax.tree.map(lambda x: x + jnp.nan, prediction)
 
 
-@pytest.mark.parametrize("every", [pytest.param(None, marks=pytest.mark.slow), 3])
+@pytest.mark.slow
+@pytest.mark.parametrize("every", [None, 3])
 def test_the_step_and_the_samples_are_named(short, every):
     solver = PredictorCorrector(steps=20)
     sampler = Sampler(short, breaking, SIZE, solver=solver, chunk_size=2, steps_per_dispatch=7)

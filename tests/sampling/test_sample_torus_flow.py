@@ -50,7 +50,7 @@ def std_of_coords(solver):
         pytest.param(20, 0.0, 0.12, marks=pytest.mark.slow),
         (50, 0.0, 0.04),
         pytest.param(100, 0.0, 0.03, marks=pytest.mark.slow),
-        (50, 1.0, 0.9),
+        pytest.param(50, 1.0, 0.9, marks=pytest.mark.slow),
     ],
 )
 def test_a_known_distribution_is_recovered(steps, ahead, coords_error):
