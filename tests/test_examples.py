@@ -47,7 +47,16 @@ def documented_in(path):
 EXAMPLES = [place for path in sorted(PACKAGE.rglob("*.py")) for place in documented_in(path)]
 
 
-@pytest.mark.parametrize(("module", "name"), EXAMPLES, ids=lambda x: x)
+COMPILE_MUCH = {"Trajectory", "reverse_step", "generate", "score"}
+"""Names whose examples take some ten seconds each."""
+
+
+def _marked(module, name):
+    marks = [pytest.mark.slow] if name in COMPILE_MUCH else []
+    return pytest.param(module, name, marks=marks, id=f"{module}-{name}")
+
+
+@pytest.mark.parametrize(("module", "name"), [_marked(*place) for place in EXAMPLES])
 def test_example_runs(module, name):
     thing = module = importlib.import_module(module)
     for part in name.split("."):

@@ -214,7 +214,15 @@ CASES = {
 }
 
 
-@pytest.fixture(scope="module", params=CASES, ids=str)
+AGAIN = {"LatticeFlow.lengths_angles", "LatticeVP.limit"}
+"""Cases of a process that another case runs with other numbers of the cell."""
+
+
+def _marked(name):
+    return pytest.param(name, marks=[pytest.mark.slow] if name in AGAIN else [], id=name)
+
+
+@pytest.fixture(scope="module", params=[_marked(name) for name in CASES])
 def case(request):
     return CASES[request.param]
 
