@@ -105,8 +105,8 @@ def score(
     crystals = resize(stack(arrays), size)
     levels = (np.arange(num_draws) + 0.5) / num_draws * diffusion.num_steps
     keys = jax.random.split(jax.random.key(seed), num_draws)
-    chunk = min(chunk_size_of(denoise, size, jax.default_backend()), 64)
     num, parts = len(arrays), []
+    chunk = min(chunk_size_of(denoise, size, jax.default_backend()), num)
     with as_progress(progress).bar("scoring", num, "crystals") as bar:
         for first in range(0, num, chunk):
             places = np.minimum(np.arange(first, first + chunk), num - 1)

@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from absl import flags
 from jaxtyping import Float
@@ -32,7 +31,7 @@ from miad_jax.evaluation.samples import load_samples
 from miad_jax.evaluation.stability.potentials import prepare_potential
 from miad_jax.evaluation.stability.relaxed import counts, relax_into
 from miad_jax.evaluation.validity.structure import NOT_FINITE
-from miad_jax.generation.drawing import Drawn, check, draw, draw_best, sampler_of
+from miad_jax.generation.drawing import Drawn, check, draw, draw_best, sampler_of, samples_at_a_time
 from miad_jax.generation.judge import Judge
 from miad_jax.model import DEFAULT, TrainedModel, load_model
 from miad_jax.parallel.progress import TerminalProgress
@@ -126,8 +125,7 @@ def main(argv: Sequence[str]) -> int:
     sampler = sampler_of(model, config, request, chunk_size=chunk_size)
     if warning := why_too_few(sampler.solver, sampler.control, model.diffusion):
         print(f"warning: {warning}", file=sys.stderr)
-    at_once = jax.local_device_count() * sampler.chunk_size
-    batch_size = FLAGS.batch_size or -(-16 // at_once) * at_once
+    batch_size = FLAGS.batch_size or samples_at_a_time(sampler)
     check(request, model, sampler.size)
     with one_writer(Path(FLAGS.out)):
         return _sample_into_folder(model, config, request, judge, sampler, batch_size)

@@ -75,6 +75,12 @@ def sampler_of(
     )
 
 
+def samples_at_a_time(sampler: Sampler) -> int:
+    """How many samples are drawn in one go: whole chunks on every device, 16 samples or more."""
+    at_once = jax.local_device_count() * sampler.chunk_size
+    return -(-16 // at_once) * at_once
+
+
 def draw_best(
     sampler: Sampler, model: TrainedModel, request: Request, judge: Judge, **options: Any
 ) -> Drawn:
@@ -91,7 +97,8 @@ def draw_best(
     options["bar"] = Bar()
     others = range(1, judge.best_of)
     every = [first, *(draw(sampler, model, request, candidate=i, **options) for i in others)]
-    energies = np.stack([judge.energies(x.crystals) for x in every])
+    candidates = jax.tree.map(lambda *x: np.concatenate(x), *(x.crystals for x in every))
+    energies = judge.energies(candidates).reshape(len(every), -1)
     misses = np.array([[bool(what) for what in x.missed] for x in every])
     choice = np.lexsort((energies, misses), axis=0)[0]
     index = np.arange(len(choice))

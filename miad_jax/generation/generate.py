@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jax
-
 from miad_jax.config import validate
 from miad_jax.data.structures import to_structures
 from miad_jax.data.written import as_written
-from miad_jax.generation.drawing import check, draw, sampler_of
+from miad_jax.generation.drawing import check, draw, sampler_of, samples_at_a_time
 from miad_jax.generation.judge import is_crystal
 from miad_jax.mirage import reduce
 from miad_jax.model import DEFAULT, TrainedModel, load_model
@@ -73,8 +71,7 @@ def generate(
     request = Request.of(**wishes)
     sampler = sampler_of(model, config, request)
     check(request, model, sampler.size)
-    batch_size = -(-16 // (jax.local_device_count() * sampler.chunk_size))
-    batch_size *= jax.local_device_count() * sampler.chunk_size
+    batch_size = samples_at_a_time(sampler)
     found = []
     with as_progress(progress).bar("sampling", num, "samples") as bar:
         for first in range(0, num, batch_size):

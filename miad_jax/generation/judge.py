@@ -17,6 +17,7 @@ from miad_jax.evaluation.stability.energies import e_above_hull, total_energy_ev
 from miad_jax.evaluation.stability.hull import Hull
 from miad_jax.evaluation.stability.relax import relax
 from miad_jax.mirage import reduce
+from miad_jax.sampling.finite import is_finite
 
 
 @dataclass(frozen=True)
@@ -55,5 +56,4 @@ class Judge:
 def is_crystal(crystal: Crystal) -> bool:
     """Whether a reduced sample has atoms in a cell with a volume, all of it finite."""
     cell = np.asarray(crystal.lattice, np.float64)
-    finite = np.isfinite(cell).all() and np.isfinite(crystal.frac_coords).all()
-    return bool(crystal.size and finite and abs(np.linalg.det(cell)) > 1e-3)
+    return bool(crystal.size and is_finite(crystal) and abs(np.linalg.det(cell)) > 1e-3)
