@@ -45,8 +45,8 @@ def settings_of(quality: str, num_steps: int) -> dict[str, Any]:
     """Fields of `config.sampling` for a quality; those it leaves out are the data set's.
 
     Args:
-        quality: "draft", 50 evaluations of the network; "standard", 100, at which nothing that was
-            measured is worse than at 2,000; "best", Algorithm 2 of MiAD with every step, 2,000
+        quality: "draft", 50 evaluations of the network; "standard", 100, at which only the number
+            of elements lies below that at 2,000; "best", Algorithm 2 of MiAD with every step, 2,000
             evaluations, in a bounded cell; "published", the same without bounds.
         num_steps: T of the process.
 
