@@ -55,6 +55,7 @@ BELOW = {
         *("build", "crystal", "data", "diffusion", "mirage", "model", "network", "padding"),
         "parallel",
     },
+    "fine_tuning": {"build", "config", "data", "model", "parallel", "spelling", "training"},
     "release": {"build", "config", "storage"},
     "model": {"build", "config", "diffusion", "release", "training", "version"},
 }

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict, config_flags
 
 from miad_jax import config as config_fields
 from miad_jax.commands import cli as command
-from miad_jax.model import load_model
+from miad_jax.fine_tuning import load_initial
 from miad_jax.parallel.progress import TerminalProgress
 from miad_jax.spelling import did_you_mean
 from miad_jax.training import Checkpoints, Initial, load_training_data
@@ -94,24 +94,6 @@ def _configs() -> Path:
     return next(x for x in (package / "configs", package.parent / "configs") if x.is_dir())
 
 
-def load_initial(name_or_path: str) -> Initial:
-    """The parameters of a trained model, and what they are.
-
-    Raises:
-        ValueError: If there is no such model.
-    """
-    model = load_model(name_or_path)
-    config = model.config.to_dict()
-    config["data"]["path"] = Path(config["data"]["path"]).name
-    source = {
-        "name": Path(name_or_path).name,
-        "step": model.step,
-        "data_fingerprint": model.fingerprint,
-        "config": config,
-    }
-    return Initial(model.params, source)
-
-
 def run(
     config: ConfigDict,
     workdir: Path,
@@ -120,13 +102,9 @@ def run(
     """Load the data, train with a progress bar until a signal, say where the result lies."""
     progress = TerminalProgress()
     data = load_training_data(config, progress=progress)
-    for line in data.rejections:
+    for line in data.remarks:
         progress.say(line)
-    progress.say(
-        f"{len(data.train)} training and {len(data.validation)} validation crystals of "
-        f"{config.data.path} ({data.num_left_out} larger ones left out); "
-        f"{jax.local_device_count()} × {jax.devices()[0].device_kind}"
-    )
+    progress.say(f"on {jax.local_device_count()} × {jax.devices()[0].device_kind}")
     num_steps = number_of_steps(config, len(data.train))
     # From here on there is something to keep; a signal before that ends at once.
     should_stop = command.stop_on_signal()
