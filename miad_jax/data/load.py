@@ -72,7 +72,7 @@ def load_dataset(
       with a column `cif`, or .zip, .extxyz or a folder of CIFs or POSCARs;
     - a single such file, a CIF, a POSCAR, or a folder of them: it has no splits, and "train" and
       "all" both give the whole of it;
-    - a folder that `python -m miad_jax.sample` wrote, of which `samples.extxyz` is read;
+    - a folder that `python -m miad_jax.sample` wrote, whose `samples.extxyz` is read;
     - a .npz that `save_packed` wrote, taken as it is; its column `split`, if there, selects.
 
     Args:
@@ -197,8 +197,9 @@ def _sources(path: Path, split: str) -> list[Path]:
             )
         return list(present.values()) if split == "all" else [present[split]]
     _check_undivided(str(path), split)
-    if (path / "run.json").is_file() and (samples := path / "samples.extxyz").is_file():
-        return [samples]  # the same crystals lie in cif/, and maybe in relaxed/
+    if (path / "run.json").is_file() and (path / "batches").is_dir():
+        formats = ("samples.extxyz", "cif", "poscar")  # of the same crystals
+        return [next((path / x for x in formats if (path / x).exists()), path)]
     return [path]
 
 

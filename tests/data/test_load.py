@@ -554,6 +554,7 @@ def test_a_list_is_loaded_as_its_files_are(tmp_path):
 def test_a_folder_of_samples_is_read_once(tmp_path):
     folder = tmp_path / "samples"
     (folder / "cif").mkdir(parents=True)
+    (folder / "batches").mkdir()
     (folder / "run.json").write_text("{}")
     (folder / "cif" / "000000_NaCl.cif").write_text(CIFS["salt"])
     ase.io.write(folder / "samples.extxyz", to_atoms(from_structures([SALT, QUARTZ])))
