@@ -19,22 +19,22 @@ from absl import flags
 from jaxtyping import Float
 from ml_collections import ConfigDict
 
-from miad_jax.commands import asking, choosing, solving
+from miad_jax.commands import asking, choosing, output, solving
 from miad_jax.commands import cli as command
-from miad_jax.commands.relax import POTENTIALS_HELP, WEIGHTS_HELP
+from miad_jax.commands.relax import POTENTIALS_HELP, WEIGHTS_HELP, relaxed_facts
 from miad_jax.commands.trajectories import NUM_STATES, TrajectoryWriter
 from miad_jax.config import load_config, upgraded, validate
+from miad_jax.data.exported import ALWAYS, DEFAULT_FORMATS, PLACES, checked_formats, zip_samples
 from miad_jax.data.sample_folder import SampleDirectory
 from miad_jax.evaluation import describe_all, write_summary
 from miad_jax.evaluation.report.summary import refined_sentence
 from miad_jax.evaluation.samples import load_samples
 from miad_jax.evaluation.stability.potentials import prepare_potential
-from miad_jax.evaluation.stability.relaxed import counts, relax_into
+from miad_jax.evaluation.stability.relaxed import relax_into, sentence
 from miad_jax.evaluation.validity.structure import NOT_FINITE
 from miad_jax.generation.drawing import Drawn, check, draw, draw_best, sampler_of, samples_at_a_time
 from miad_jax.generation.judge import Judge
 from miad_jax.model import DEFAULT, TrainedModel, load_model
-from miad_jax.parallel.progress import TerminalProgress
 from miad_jax.plots.trajectory import MAX_CELLS
 from miad_jax.request import Request
 from miad_jax.sampling import Sampler
@@ -98,11 +98,22 @@ flags.DEFINE_integer(
     f"Steps between two states of a trajectory; default: about {NUM_STATES} states in all",
     flag_values=FLAGS,
 )
+flags.DEFINE_list(
+    "formats",
+    list(DEFAULT_FORMATS),
+    f"Formats of the crystals: {', '.join(PLACES)}",
+    flag_values=FLAGS,
+)
+flags.DEFINE_bool(
+    "zip", False, "Also pack the files of all formats as samples.zip", flag_values=FLAGS
+)
+output.define(FLAGS)
 
 
 def main(argv: Sequence[str]) -> int:
     """Sample as the command line says."""
     command.parse(FLAGS, argv, str(__doc__))
+    out, formats = output.Output.of(FLAGS), checked_formats(FLAGS.formats)
     for name in ("steps", "batch_size", "chunk_size", "trajectory_every"):
         value = FLAGS[name].value
         if value is not None and value < 1:
@@ -117,10 +128,10 @@ def main(argv: Sequence[str]) -> int:
         raise ValueError("--relax_weights is given without --relax: add it, or leave both")
     cores_as_devices()
     if FLAGS.relax is not None:
-        prepare_potential(FLAGS.relax, FLAGS.relax_weights, progress=True)
+        prepare_potential(FLAGS.relax, FLAGS.relax_weights, progress=out.progress)
     model = load_model(FLAGS.checkpoint)
     config = validate(solving.config_with(FLAGS, model.config), num_devices=1)
-    request, judge = asking.request_of(FLAGS, config), choosing.judge_of(FLAGS)
+    request, judge = asking.request_of(FLAGS, config), choosing.judge_of(FLAGS, out.progress)
     chunk_size = FLAGS.chunk_size or _chunk_size_of(Path(FLAGS.out))
     sampler = sampler_of(model, config, request, chunk_size=chunk_size)
     if warning := why_too_few(sampler.solver, sampler.control, model.diffusion):
@@ -128,7 +139,7 @@ def main(argv: Sequence[str]) -> int:
     batch_size = FLAGS.batch_size or samples_at_a_time(sampler)
     check(request, model, sampler.size)
     with one_writer(Path(FLAGS.out)):
-        return _sample_into_folder(model, config, request, judge, sampler, batch_size)
+        return _sample_into_folder(model, config, request, judge, sampler, batch_size, formats, out)
 
 
 def _sample_into_folder(
@@ -138,6 +149,8 @@ def _sample_into_folder(
     judge: Judge | None,
     sampler: Sampler,
     batch_size: int,
+    formats: Sequence[str],
+    out: output.Output,
 ) -> int:
     """Draw what is missing in the folder, and say what is there; returns the exit code."""
     directory = SampleDirectory.open(FLAGS.out, _run(model, config, sampler), upgrade=_upgraded)
@@ -148,7 +161,7 @@ def _sample_into_folder(
     trajectories = TrajectoryWriter(directory.path)
     missing = sorted(set(range(FLAGS.num)) - directory.done())
     num_done = FLAGS.num - len(missing)
-    with TerminalProgress().bar("sampling", FLAGS.num, "samples", num_done) as bar:
+    with out.progress.bar("sampling", FLAGS.num, "samples", num_done) as bar:
         for indices in _runs(missing, batch_size):
             options: dict[str, Any] = {
                 "indices": indices,
@@ -173,7 +186,7 @@ def _sample_into_folder(
                 trajectories.write_batch(indices[0], drawn.trajectory, rows)
             directory.write_batch(indices[0], drawn.crystals, rows, **extra)
 
-    samples = directory.finish()
+    samples = directory.finish(formats, progress=out.progress)
     summary = write_summary(
         directory.path,
         samples.rows,
@@ -182,19 +195,34 @@ def _sample_into_folder(
         refine_angstrom=FLAGS.refine,
         reference_histogram=model.histogram,
     )
-    print(
+    places = [*(PLACES[name] for name in formats), *ALWAYS]
+    if FLAGS.zip:
+        places.append(zip_samples(directory.path).name)
+    out.say(
         f"{summary['num_crystals']} crystals of {summary['num_samples']} samples, "
         f"{summary['num_valid_structures']} valid and {summary['num_plausible']} plausible "
-        f"structures, in {directory.path}: cif/, samples.extxyz, samples.csv, samples.npz, "
-        "summary.md, summary.png"
+        f"structures, in {directory.path}: {', '.join(places)}"
     )
+    result: dict[str, Any] = {
+        "command": "sample",
+        "folder": directory.path,
+        "files": [directory.path / place for place in places],
+        **summary,
+    }
     if not request.asks_nothing:
-        print(_met(samples.rows))
+        result |= _answers(samples.rows)
+        out.say(
+            f"{result['num_as_asked']} of {len(samples.rows)} samples are as asked, of "
+            f"{result['num_drawn']} that were drawn"
+        )
     if FLAGS.trajectory:
-        print(trajectories.finish())
+        out.say(trajectories.finish())
     if FLAGS.refine is not None:
-        print(refined_sentence(summary, FLAGS.refine))
-    code = 0 if FLAGS.relax is None else _relax(directory.path)
+        out.say(refined_sentence(summary, FLAGS.refine))
+    code = 0
+    if FLAGS.relax is not None:
+        code, result["relaxed"] = _relax(directory.path, out)
+    out.finish(result)
     if bad := [str(row["index"]) for row in samples.rows if row["reason"] == NOT_FINITE]:
         print(
             f"{len(bad)} of {len(samples.rows)} samples hold NaN or infinity: "
@@ -219,18 +247,23 @@ def _tell_not_finite(drawn: Drawn, indices: Sequence[int], *, has_others: bool) 
     print(f"\nwarning: {said}", file=sys.stderr)
 
 
-def _relax(folder: Path) -> int:
-    """Relax all samples of a folder; returns the exit code, 1 if a worker process was lost."""
+def _relax(folder: Path, out: output.Output) -> tuple[int, dict[str, Any]]:
+    """Relax all samples of a folder.
+
+    Returns:
+        The exit code, 1 if a worker process was lost, and what programs are told.
+    """
     rows, found = relax_into(
         folder / "relaxed",
-        load_samples(folder, progress=True),
+        load_samples(folder, progress=out.progress),
         source=folder,
         calculator=FLAGS.relax,
         weights=FLAGS.relax_weights,
-        progress=True,
+        progress=out.progress,
     )
-    print(f"{counts(rows)}; relaxed.csv, relaxed.extxyz and cif/ are in {folder / 'relaxed'}")
-    return command.FAILED if any(x.lost for x in found) else 0
+    out.say(f"{sentence(rows)}; relaxed.csv, relaxed.extxyz and cif/ are in {folder / 'relaxed'}")
+    code = command.FAILED if any(x.lost for x in found) else 0
+    return code, relaxed_facts(folder / "relaxed", rows)
 
 
 def _with_answers(rows: Sequence[dict[str, Any]], drawn: Drawn) -> list[dict[str, Any]]:
@@ -265,9 +298,9 @@ def _other_space_group(row: dict[str, Any]) -> list[str]:
     return [f"has space group {found}"] if FLAGS.space_group not in (None, found) else []
 
 
-def _met(rows: Sequence[dict[str, Any]]) -> str:
+def _answers(rows: Sequence[dict[str, Any]]) -> dict[str, int]:
     met, attempts = (sum(row[name] for row in rows) for name in ("is_as_asked", "attempts"))
-    return f"{met} of {len(rows)} samples are as asked, of {attempts} that were drawn"
+    return {"num_as_asked": met, "num_drawn": attempts}
 
 
 def _chunk_size_of(folder: Path) -> int | None:
