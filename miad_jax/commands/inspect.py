@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import math
+import shlex
 import warnings
 from collections.abc import Sequence
 
@@ -65,13 +66,13 @@ def main(argv: Sequence[str]) -> int:
 
 def _train_command(found: Inspection) -> str:
     """The line that trains on the data, without what does not fit."""
-    facts, more = found.facts, ""
+    facts = found.facts
     atoms, edges = facts["atoms"], facts["edges_angstrom"]
-    if atoms["num_too_large"]:
-        more += f" --config.data.max_num_atoms={atoms['slots']}"
+    words = [
+        f"miad-jax train --config=mp20:small --config.data.path={shlex.quote(facts['data'])}",
+        f"--workdir=runs/mine --config.infusion.num_atoms={atoms['slots']}",
+        f"--config.data.max_num_atoms={min(atoms['slots'], atoms['largest'])}",
+    ]
     if edges["num_too_long"]:
-        more += f" --config.data.max_edge_angstrom={edges['limit']:g}"
-    return (
-        f"miad-jax train --config=mp20:small20 --config.infusion.num_atoms={atoms['slots']} "
-        f"--config.data.path={facts['data']} --workdir=runs/mine{more}"
-    )
+        words.append(f"--config.data.max_edge_angstrom={edges['limit']:g}")
+    return " ".join(words)

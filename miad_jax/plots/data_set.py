@@ -49,7 +49,7 @@ def data_set_figure(
 
     figure = Figure(figsize=(12, 6.4), dpi=120, facecolor="white", layout="constrained")
     figure.suptitle(title, x=0.01, ha="left", fontsize=14, weight="bold")
-    above, below = figure.subfigures(2, 1)
+    above, below = figure.subfigures(2, 1, squeeze=False)[:, 0]
     first = above.subplots(1, 3, width_ratios=(3, 6, 3))
     plot_atoms_per_cell(first[0], num_atoms.tolist())
     plot_elements(first[1], chemical_systems)
