@@ -7,7 +7,6 @@ Niggli cell with its atoms sorted by element; samples.npz holds the arrays as ge
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from collections.abc import Iterator, Sequence
@@ -22,8 +21,9 @@ from ml_collections import ConfigDict
 from miad_jax.commands import asking, choosing, output, solving
 from miad_jax.commands import cli as command
 from miad_jax.commands.relax import POTENTIALS_HELP, WEIGHTS_HELP, relaxed_facts
+from miad_jax.commands.sample_record import chunk_size_of, run_of, upgraded
 from miad_jax.commands.trajectories import NUM_STATES, TrajectoryWriter
-from miad_jax.config import load_config, upgraded, validate
+from miad_jax.config import validate
 from miad_jax.data.exported import ALWAYS, DEFAULT_FORMATS, PLACES, checked_formats, zip_samples
 from miad_jax.data.sample_folder import SampleDirectory
 from miad_jax.evaluation import describe_all, write_summary
@@ -132,7 +132,7 @@ def main(argv: Sequence[str]) -> int:
     model = load_model(FLAGS.checkpoint)
     config = validate(solving.config_with(FLAGS, model.config), num_devices=1)
     request, judge = asking.request_of(FLAGS, config), choosing.judge_of(FLAGS, out.progress)
-    chunk_size = FLAGS.chunk_size or _chunk_size_of(Path(FLAGS.out))
+    chunk_size = FLAGS.chunk_size or chunk_size_of(Path(FLAGS.out))
     sampler = sampler_of(model, config, request, chunk_size=chunk_size)
     if warning := why_too_few(sampler.solver, sampler.control, model.diffusion):
         print(f"warning: {warning}", file=sys.stderr)
@@ -153,7 +153,9 @@ def _sample_into_folder(
     out: output.Output,
 ) -> int:
     """Draw what is missing in the folder, and say what is there; returns the exit code."""
-    directory = SampleDirectory.open(FLAGS.out, _run(model, config, sampler), upgrade=_upgraded)
+    directory = SampleDirectory.open(
+        FLAGS.out, run_of(FLAGS, model, config, sampler), upgrade=upgraded
+    )
 
     infused, every = config.infusion.enabled, None
     if FLAGS.trajectory:
@@ -301,55 +303,6 @@ def _other_space_group(row: dict[str, Any]) -> list[str]:
 def _answers(rows: Sequence[dict[str, Any]]) -> dict[str, int]:
     met, attempts = (sum(row[name] for row in rows) for name in ("is_as_asked", "attempts"))
     return {"num_as_asked": met, "num_drawn": attempts}
-
-
-def _chunk_size_of(folder: Path) -> int | None:
-    """That of the samples in a folder, which more of them share; None where there are none."""
-    if not (folder / "run.json").is_file():
-        return None
-    return SampleDirectory.read_only(folder).run.get("chunk_size")
-
-
-def _run(model: TrainedModel, config: ConfigDict, sampler: Sampler) -> dict[str, Any]:
-    """What the samples and their files depend on.
-
-    A run that refines nothing says nothing of it, as folders of version 0.1 do.
-    """
-    more: dict[str, Any] = {} if FLAGS.refine is None else {"refine_angstrom": FLAGS.refine}
-    if asked := asking.asked(FLAGS):
-        more |= {"asked": asked, "attempts": FLAGS.attempts}
-    more |= choosing.chosen_by(FLAGS)
-    trained = model.config.to_dict()
-    del trained["sampling"]  # what is taken of it stands beside it
-    return {
-        "seed": FLAGS.seed,
-        "sampling": {**config.sampling.to_dict(), "steps": sampler.num_steps},
-        "chunk_size": sampler.chunk_size,
-        **more,
-        "checkpoint_step": model.step,
-        "parameters": model.digest,
-        "data_fingerprint": model.fingerprint,
-        "config": trained,
-    }
-
-
-def _upgraded(run: dict[str, Any]) -> dict[str, Any]:
-    """The record of an older version: fields stand where they are now, new ones at their defaults.
-
-    Version 0.1 wrote the fields of sampling beside the seed.
-    """
-    old = {name: run.pop(name) for name in _OF_0_1 if name in run}
-    config = upgraded(run["config"])
-    if old:
-        old["sampling_steps"] = old.pop("steps")
-        config = upgraded({**config, "diffusion": {**config["diffusion"], **old}})
-    else:
-        config["sampling"] = run["sampling"]
-    trained = json.loads(json.dumps(load_config(config).to_dict()))
-    return {**run, "sampling": trained.pop("sampling"), "config": trained}
-
-
-_OF_0_1 = ("steps", "ending", "coords_score", "corrector_gamma", "type_temperature")
 
 
 def _runs(indices: list[int], longest: int) -> Iterator[list[int]]:
