@@ -74,7 +74,7 @@ def commands_page() -> str:
         "## For programs",
         "Every command that makes something has the switches `--json` and `--quiet`. With `--json` "
         "it prints one JSON object on standard output when it ends, and nothing else there. The "
-        "object names the files that were written, and holds counts and numbers; a number that is "
+        "object has `command`, `files` (what was written), counts and numbers; a number that is "
         "not finite is `null`. With `--quiet` no lines and no bars are shown. Warnings and errors "
         "go to standard error in both cases. A command that ends with code 2 prints no object.",
         "## Exit codes",

@@ -45,7 +45,7 @@ def judge_of(values: flags.FlagValues, progress: Progress) -> Judge | None:
 
     Args:
         values: The flags.
-        progress: Where to show how weights are fetched.
+        progress: Where to show how weights are fetched, and energies computed.
 
     Raises:
         ValueError: If the flags do not fit each other, or the potential or the hull cannot be used.
@@ -62,7 +62,7 @@ def judge_of(values: flags.FlagValues, progress: Progress) -> Judge | None:
         )
     hull = hull_from_entries(values.hull)
     prepare_potential(values.best_by, values.best_weights, progress=progress)
-    return Judge(values.best_of, values.best_by, values.best_weights, hull)
+    return Judge(values.best_of, values.best_by, values.best_weights, hull, progress)
 
 
 def chosen_by(values: flags.FlagValues) -> Mapping[str, Any]:

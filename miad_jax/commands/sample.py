@@ -198,7 +198,7 @@ def _sample_into_folder(
         reference_histogram=model.histogram,
     )
     places = [*(PLACES[name] for name in formats), *ALWAYS]
-    if FLAGS.zip:
+    if FLAGS.zip or (directory.path / "samples.zip").exists():
         places.append(zip_samples(directory.path).name)
     out.say(
         f"{summary['num_crystals']} crystals of {summary['num_samples']} samples, "

@@ -172,7 +172,7 @@ def test_a_choice_that_cannot_be_made_is_refused(flags, said, tmp_path):
 
 
 def test_what_is_no_crystal_is_the_worst(monkeypatch):
-    def relaxed(structures, *, calculator, weights, max_steps):
+    def relaxed(structures, *, calculator, weights, max_steps, progress):
         assert (calculator, weights, max_steps) == ("chgnet", None, 0)
         return [Relaxation("converged", 0, -3.0, True, x) for x in structures]
 

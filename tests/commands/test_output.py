@@ -80,6 +80,10 @@ def test_sampling_tells_its_files_and_counts_in_the_formats_asked_for(monkeypatc
     assert not (folder / "samples.csv").exists()
     with zipfile.ZipFile(folder / "samples.zip") as archive:
         assert len(archive.namelist()) == 7
+    more = run_command("sample", *given, "--num=3", "--formats=poscar")
+    assert json.loads(more.stdout)["num_crystals"] == 3
+    with zipfile.ZipFile(folder / "samples.zip") as archive:
+        assert "out/poscar/000002_NaCl.vasp" in archive.namelist()
     refused = run_command("sample", *given, "--formats=vasp")
     assert refused.returncode == 2
     assert "no format 'vasp'" in refused.stderr
