@@ -70,8 +70,9 @@ def evaluate(
         structures: The folder of samples that `python -m miad_jax.sample` wrote; a folder of
             CIFs or POSCARs, a zip of CIFs, an extxyz, or a CSV with a column `cif`; a batch of
             crystals; or a list of pymatgen Structures, None for a sample that failed.
-        reference: A data set, its name or its path, or a list of pymatgen Structures. Its training split is what is known already,
-            its test split what is to be covered, its formation energies make the hull.
+        reference: A data set, its name or its path, or a list of pymatgen Structures. Its training
+            split is what is known already, its test split what is to be covered, its formation
+            energies make the hull.
         out: Folder for the report, for what continues an interrupted call, and for relaxations.
             None writes nothing, and keeps neither matches nor relaxations.
         calculator: Potential that relaxes the samples: "chgnet", "nequix", "sevennet",
