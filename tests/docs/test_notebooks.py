@@ -10,6 +10,13 @@ NOTEBOOKS = Path(__file__).parents[2] / "docs" / "notebooks"
 SMALL = {
     "1-first-crystals": {"NUM": 2, "QUALITY": "draft"},
     "2-steer": {"NUM": 2, "QUALITY": "draft"},
+    "3-train-on-your-data": {
+        "DATA": None,
+        "NUM_CRYSTALS": 24,
+        "NUM_STEPS": 4,
+        "NUM": 2,
+        "QUALITY": "draft",
+    },
     "4-judge-and-compare": {"NUM": 4, "QUALITY": "draft", "OTHERS": None},
     "5-to-vasp-on-a-cluster": {
         "NUM": 8,
