@@ -47,7 +47,7 @@ def sizes(judged: dict[str, pd.DataFrame | None], data: np.ndarray | None) -> st
         return MISSING
     head = ["atoms", *(f"{name} ({len(x)})" for name, x in columns.items())]
     largest = int(max(x.max() for x in columns.values()))
-    table: list[list[object]] = [head]
+    table: list[list[object]] = [[*head]]
     for size in range(1, largest + 1):
         table.append([size, *(f"{100 * (x == size).mean():.1f} %" for x in columns.values())])
     return markdown(table)
@@ -107,12 +107,12 @@ def changing(counts: np.ndarray | None, command: str) -> Claim:
     if counts is None:
         return Claim("Appendix F", claim, MISSING, MISSING, command)
     change = np.diff(counts, axis=1)
-    both = (change > 0).any(1) & (change < 0).any(1)
-    found = share(int(both.sum()), len(both))
-    late = (change[:, change.shape[1] // 2 :] != 0).any(1)
+    both = int(((change > 0).any(1) & (change < 0).any(1)).sum())
+    late = int((change[:, change.shape[1] // 2 :] != 0).any(1).sum())
+    found = share(both, len(counts))
     measured = (
-        f"of {len(both)} samples {found} gain and lose atoms; in "
-        f"{share(int(late.sum()), len(late))} the number changes in the second half of the steps"
+        f"of {len(counts)} samples {found} gain and lose atoms; in "
+        f"{share(late, len(counts))} the number changes in the second half of the steps"
     )
     return Claim("Appendix F", claim, measured, YES if found.low > 0.5 else NO, command)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from experiments.ablations.crystals import BOTH
 from experiments.ablations.studies import SUN
 from experiments.claims.claim import Claim, markdown
@@ -33,8 +35,8 @@ def points(folder: Path) -> list[Path]:
     steps = {int(x.name): x for x in found if x.name.isdecimal()}
     if len(steps) < POINTS:
         return []
-    wanted = [max(steps) * (i + 1) / POINTS for i in range(POINTS)]
-    return [steps[min(steps, key=lambda step, x=x: abs(step - x))] for x in wanted]
+    distances = np.abs(np.arange(1, POINTS + 1) * max(steps) / POINTS - np.array([*steps])[:, None])
+    return [[*steps.values()][i] for i in distances.argmin(0)]
 
 
 def reports(out: Path, name: str, seeds: range, point: int) -> list[Path]:
@@ -52,7 +54,7 @@ def table(out: Path, seeds: range) -> str:
     """A row for every checkpoint."""
     numbers = ("unique and novel", "M.S.U.N.", SUN)
     head = ["epochs", *(f"{name}: {number}" for name in BOTH for number in numbers)]
-    rows: list[list[object]] = [head]
+    rows: list[list[object]] = [[*head]]
     for point in range(POINTS):
         found = [
             number_of(reports(out, name, seeds, point), number)

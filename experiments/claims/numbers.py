@@ -53,14 +53,12 @@ def entry_of(report: Path, name: str) -> dict[str, Any] | None:
 
 def number_of(reports: Iterable[Path], name: str) -> Number | None:
     """A number of the reports of equal trainings: their mean; None where none has it."""
-    found = [entry for report in reports if (entry := entry_of(report, name)) is not None]
-    return mean_of(
-        [
-            Number(entry["value"], *(entry["interval_95"] or (math.nan, math.nan)), share)
-            for entry in found
-            for share in [entry["unit"] == "share"]
-        ]
-    )
+    found = []
+    for report in reports:
+        if (entry := entry_of(report, name)) is not None:
+            low, high = entry["interval_95"] or (math.nan, math.nan)
+            found.append(Number(entry["value"], low, high, entry["unit"] == "share"))
+    return mean_of(found)
 
 
 def mean_of(numbers: Sequence[Number]) -> Number | None:

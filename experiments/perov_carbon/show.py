@@ -41,7 +41,7 @@ def table(folder: Path) -> str:
 def losses(folder: Path) -> str:
     """Losses of the validation crystals on the way, which tell whether training came to rest."""
     head = ["", "step", "epochs", "lattice", "coordinates", "cross-entropy"]
-    rows: list[list[object]] = [head]
+    rows: list[list[object]] = [[*head]]
     for method in METHODS:
         logged = lines(folder / method / "run" / "metrics.jsonl")
         epochs = next((x["epoch"] / x["step"] for x in logged if "epoch" in x), 0.0)

@@ -194,7 +194,7 @@ def test_both_data_sets_are_trained_with_and_without_infusion(name, size):
 def test_the_files_of_the_studies_are_claims(file):
     claims = [Claim(**x) for x in json.loads(file.read_text())]
     assert {x.holds for x in claims} <= {YES, NO, OPEN, MISSING, "shown"}
-    assert all((x.holds == MISSING) == (x.measured == MISSING) for x in claims)
+    assert all(x.holds == MISSING for x in claims if x.measured == MISSING)
 
 
 @pytest.mark.slow
