@@ -53,8 +53,8 @@ def studies(size: Size) -> dict[str, Study]:
         ),
         "slots": Study(
             "Table 3",
-            f"N_m = {usual} gives more {SUN} than {few}, {more} and {most}, with the loss of the "
-            "types rescaled",
+            f"N_m = {usual}, 1.25 times the largest number of atoms, gives more {SUN} than {few}, "
+            f"{more} and {most}, with the loss of the types rescaled",
             ("miad", *rescaled(size)),
         ),
         "baseline": Study(
