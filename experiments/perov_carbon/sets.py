@@ -42,7 +42,7 @@ TWO_CORES = Size(
     fields=SMALL,
     lengths={
         "perov5": {"num_steps": 8000, "batch_size": 128},
-        "carbon24": {"num_steps": 2000, "batch_size": 32},
+        "carbon24": {"num_steps": 6000, "batch_size": 32},
     },
     samples=500,
 )

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
+from experiments.ablations import cost
 from experiments.ablations import trainings as ablations
 from experiments.ablations.crystals import changing
 from experiments.ablations.curve import points
@@ -195,6 +196,24 @@ def test_the_files_of_the_studies_are_claims(file):
     claims = [Claim(**x) for x in json.loads(file.read_text())]
     assert {x.holds for x in claims} <= {YES, NO, OPEN, MISSING, "shown"}
     assert all(x.holds == MISSING for x in claims if x.measured == MISSING)
+
+
+def test_the_cost_is_a_ratio(tmp_path):
+    both = {"miad": (0.4, 0.06), "diffcsp": (0.2, 0.05)}
+    found = {name: dict(zip((cost.STEP, cost.SAMPLE), x, strict=True)) for name, x in both.items()}
+    (tmp_path / "cost.json").write_text(json.dumps(found))
+    said = cost.claim(tmp_path, "command").measured
+    assert said == "a training step takes 2.00 times as long, a sample 1.20 times"
+    assert f"| {cost.SAMPLE} | 0.06 | 0.05 | 1.20 |" in cost.table(tmp_path)
+
+
+@pytest.mark.slow
+def test_both_are_timed(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    cost.measure(ablations.TWO_CORES, "prototypes", tmp_path)
+    found = json.loads((tmp_path / "cost.json").read_text())
+    assert [found[x]["slots of a crystal"] for x in ("miad", "diffcsp")] == [10, 8]
+    assert all(x[cost.STEP] > x[cost.SAMPLE] > 0 for x in found.values())
 
 
 @pytest.mark.slow
