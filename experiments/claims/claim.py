@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from experiments.claims.numbers import MISSING, NO, OPEN, YES, compared, number_of
 from miad_jax.storage.files import write_atomically
 
 
@@ -27,6 +28,23 @@ class Claim:
     measured: str
     holds: str
     command: str
+
+
+def no_worse(
+    source: str, claim: str, report: Path, other: Path, numbers: Iterable[str], command: str
+) -> Claim:
+    """The claim that no number of a report is smaller than that of another.
+
+    It holds where one is larger and none is smaller, as far as intervals tell.
+    """
+    pairs = {x: (number_of([report], x), number_of([other], x)) for x in numbers}
+    known = {x: (one, two) for x, (one, two) in pairs.items() if one and two}
+    if not known:
+        return Claim(source, claim, MISSING, MISSING, command)
+    found = [compared(one, two) for one, two in known.values()]
+    holds = NO if NO in found else YES if YES in found else OPEN
+    said = "; ".join(f"{x} {one} against {two}" for x, (one, two) in known.items())
+    return Claim(source, claim, said, holds, command)
 
 
 def write_claims(path: Path, claims: Iterable[Claim]) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from experiments.claims.claim import Claim, markdown, write_claims
-from experiments.claims.numbers import MISSING, NO, OPEN, YES, compared, number_of
+from experiments.claims.claim import Claim, markdown, no_worse, write_claims
+from experiments.claims.numbers import number_of
 from experiments.mp20.table import lines
 from experiments.perov_carbon.sets import SETS
 from miad_jax.storage.files import write_atomically
@@ -55,14 +55,5 @@ def losses(folder: Path) -> str:
 def claim_of(out: Path, name: str) -> Claim:
     """Whether infusion costs any of validity and coverage."""
     claim = f"{SETS[name]}: with infusion validity and coverage are no worse than without"
-    found = {
-        number: [number_of([out / name / x / "report"], number) for x in METHODS]
-        for number in BETTER_IF_LARGE
-    }
-    known = {x: (one, two) for x, (one, two) in found.items() if one and two}
-    if not known:
-        return Claim("Table 6", claim, MISSING, MISSING, f"{COMMAND} --{name}=DIR")
-    verdicts = [compared(one, two) for one, two in known.values()]
-    holds = NO if NO in verdicts else YES if YES in verdicts else OPEN
-    said = "; ".join(f"{x} {one} against {two}" for x, (one, two) in known.items())
-    return Claim("Table 6", claim, said, holds, f"{COMMAND} --{name}=DIR")
+    one, other = (out / name / method / "report" for method in METHODS)
+    return no_worse("Table 6", claim, one, other, BETTER_IF_LARGE, f"{COMMAND} --{name}=DIR")
