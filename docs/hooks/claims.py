@@ -20,6 +20,8 @@ def claims_page() -> str:
         "Ranges in brackets are 95 % intervals. *Yes* and *no* are said where the interval of a "
         "difference leaves zero out, and *not told apart* where it does not. *Shown* is what the "
         "paper shows without a claim that could fail. Claims are in our words.",
+        "The weights of the package, which were trained for longer, are compared with their "
+        "baseline under [Results](results.md#miad-against-its-baseline).",
     ]
     for path in sorted(ROOT.glob("experiments/*/claims.json")):
         folder = path.parent.relative_to(ROOT)

@@ -92,7 +92,8 @@ def table_of(study: Study, out: Path, seeds: range, size: Size) -> str:
         done = [x for x in reports(out, name, seeds) if entry_of(x, "read") is not None]
         samples = sum(_total(x) for x in done)
         numbers = [number_of(done, number) for number in NUMBERS]
-        rows.append([name, len(done), samples, *_losses(name, out, seeds, size), *numbers])
+        losses = _losses([x.parent / "run" for x in done], size)
+        rows.append([name, len(done), samples, *losses, *numbers])
     return markdown(rows)
 
 
@@ -101,11 +102,11 @@ def _total(report: Path) -> int:
     return 0 if entry is None else int(entry["total"])
 
 
-def _losses(name: str, out: Path, seeds: range, size: Size) -> list[Number | None]:
+def _losses(runs: Iterable[Path], size: Size) -> list[Number | None]:
     """Losses at the end, and the share that the types have in their weighted sum."""
     found = []
-    for seed in seeds:
-        losses = final_losses(out / name / str(seed) / "run", size)
+    for run in runs:
+        losses = final_losses(run, size)
         if losses is not None:
             total = losses.pop("loss")
             share = 1 - (losses["lattice"] + losses["coords"]) / total

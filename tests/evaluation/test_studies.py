@@ -115,6 +115,14 @@ def test_the_mean_of_trainings_holds_their_spread():
     assert mean_of([]) is None
 
 
+def ended(run, types=1.2):
+    """The log of a training that has ended."""
+    losses = {"lattice": 0.5, "coords": 0.7, "cross_entropy": types, "loss": 1.2 + types}
+    run.mkdir(parents=True)
+    line = {f"validation_{x}": y for x, y in losses.items()}
+    (run / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+
+
 def report(folder, **shares):
     """A report with these shares of 100 samples, and whether S.U.N. is one of them."""
     folder.mkdir(parents=True)
@@ -144,9 +152,12 @@ def test_a_comparison_is_shown_with_all_its_seeds(tmp_path):
     for seed, values in enumerate(((0.3, 0.1), (0.34, 0.06))):
         for name, value in zip(("miad", "diffcsp"), values, strict=True):
             report(tmp_path / name / str(seed) / "report", **{"read": 1.0, "S.U.N.": value})
+            ended(tmp_path / name / str(seed) / "run")
+    ended(tmp_path / "diffcsp" / "2" / "run", types=9.0)  # not judged yet
     text = write(tmp_path, ablations.TWO_CORES, range(3))
     row = next(x for x in text.splitlines() if x.startswith("| diffcsp"))
-    assert row.startswith("| diffcsp | 2 | 200 |")
+    assert row.startswith("| diffcsp | 2 | 200 | 0.5 (0.5–0.5) | 0.7 (0.7–0.7) | 1.2 (1.2–1.2) |")
+    assert "| 50.0 % (50.0–50.0) |" in row  # of the loss is the types'
     assert row.endswith("| 8.0 % (4.1–11.9) |")
     found = {x["source"]: x for x in json.loads((tmp_path / "claims.json").read_text())}
     assert found["§5"]["holds"] == YES
