@@ -24,7 +24,7 @@ from miad_jax.commands import cli as command
 from miad_jax.commands.relax import POTENTIALS_HELP, WEIGHTS_HELP
 from miad_jax.commands.trajectories import NUM_STATES, TrajectoryWriter
 from miad_jax.config import load_config, upgraded, validate
-from miad_jax.data.sample_folder import SampleDirectory
+from miad_jax.data.sample_folder import BYTES_OF_A_SAMPLE, SampleDirectory
 from miad_jax.evaluation import describe_all, write_summary
 from miad_jax.evaluation.report.summary import refined_sentence
 from miad_jax.evaluation.samples import load_samples
@@ -41,6 +41,7 @@ from miad_jax.sampling import Sampler
 from miad_jax.sampling.devices import cores_as_devices
 from miad_jax.sampling.finite import first_not_finite, is_finite, why_not_finite
 from miad_jax.sampling.quality import why_too_few
+from miad_jax.storage.files import check_space
 from miad_jax.storage.lock import one_writer
 
 FLAGS = flags.FlagValues()
@@ -146,8 +147,10 @@ def _sample_into_folder(
     if FLAGS.trajectory:
         every = FLAGS.trajectory_every or max(1, round(sampler.num_steps / NUM_STATES))
     trajectories = TrajectoryWriter(directory.path)
-    missing = sorted(set(range(FLAGS.num)) - directory.done())
-    num_done = FLAGS.num - len(missing)
+    done = directory.done()
+    num_done, has_others = sum(index < FLAGS.num for index in done), bool(done)
+    check_space(directory.path, FLAGS.num - num_done, BYTES_OF_A_SAMPLE, "samples")
+    missing = [index for index in range(FLAGS.num) if index not in done]
     with TerminalProgress().bar("sampling", FLAGS.num, "samples", num_done) as bar:
         for indices in _runs(missing, batch_size):
             options: dict[str, Any] = {
@@ -161,7 +164,7 @@ def _sample_into_folder(
                 drawn = draw(sampler, model, request, **options)
             else:
                 drawn = draw_best(sampler, model, request, judge, **options)
-            _tell_not_finite(drawn, indices, has_others=bool(directory.done()))
+            _tell_not_finite(drawn, indices, has_others=has_others)
             extra = {"num_real_atoms": drawn.num_real} if FLAGS.record_num_atoms else {}
             rows = describe_all(drawn.crystals, infused=infused, refine_angstrom=FLAGS.refine)
             if not request.asks_nothing:
@@ -172,6 +175,7 @@ def _sample_into_folder(
                 # Before the batch, whose samples are not drawn again once it is on disk.
                 trajectories.write_batch(indices[0], drawn.trajectory, rows)
             directory.write_batch(indices[0], drawn.crystals, rows, **extra)
+            has_others = True
 
     samples = directory.finish()
     summary = write_summary(
