@@ -32,6 +32,9 @@ from miad_jax.training.state import TrainState
 _LONGEST = 200
 """So many characters of what a library says are told."""
 
+_BESIDE_ARRAYS_BYTES = 2**17
+"""What a checkpoint holds beside its arrays, at most."""
+
 VALIDATES = "validates"
 """Where `meta` says whether the run validates at this step, after the checkpoint."""
 
@@ -83,8 +86,9 @@ class Checkpoints:
         meta = json.loads(json.dumps({**meta, VALIDATES: validates, HASHES: hashes}))
         with _in_one_sentence(self.directory):
             manager = self._open()
-            # Orbax finds out as well, but its threads tell it in a traceback each.
-            needed = 1.1 * sum(x.nbytes for x in jax.tree.leaves(parts))
+            # Orbax finds out as well, but its threads tell it in a traceback each. It writes arrays
+            # twice: as they come, and then together.
+            needed = 2 * sum(x.nbytes for x in jax.tree.leaves(parts)) + _BESIDE_ARRAYS_BYTES
             if needed > shutil.disk_usage(self.directory).free:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             manager.save(
