@@ -78,7 +78,7 @@ def traced(config, crystals):
     return params, jax.eval_shape(sample, params)[0]
 
 
-@fuzzed(40)
+@fuzzed(30)
 @given(st.data())
 def test_any_configuration_is_refused_or_makes_a_step(tiny_config, random_crystals, data):
     config = tiny_config()

@@ -101,7 +101,7 @@ def test_a_crystal_goes_forth_and_back(names, forth_and_back):
 
 @fuzzed(60)
 @given(structures(LARGEST), st.booleans())
-def test_a_cif_gives_the_same_crystal_or_a_reason(same_coords, structure, primitive):
+def test_a_cif_gives_the_same_crystal_or_a_reason(structure, primitive):
     cell, _, numbers = structure
     crystal = packed([structure])[0]
     row = describe(crystal, infused=False)
@@ -120,4 +120,7 @@ def test_a_cif_gives_the_same_crystal_or_a_reason(same_coords, structure, primit
     volume = times * np.linalg.det(found[0].astype(float))
     assert volume == pytest.approx(abs(np.linalg.det(cell)), rel=1e-3)
     if not primitive:
-        same_coords(found[1], written.frac_coords, atol=1e-5)
+        moved = found[1][:, None].astype(float) - written.frac_coords  # in any order
+        apart = np.abs(moved - np.round(moved)).max(-1)
+        assert (apart.min(0) < 1e-5).all()
+        assert (apart.min(1) < 1e-5).all()
