@@ -1,10 +1,10 @@
 """Disturb everything at random moments, and see whether anything is lost.
 
-    python -m experiments.drill --out=OUT [--kills=50] [--only=train,sample,evaluate] [--seed=0]
+    python -m experiments.drill --out=OUT [--kills=50] [--signals=5] [--only=train,sample,evaluate]
 
 Each stage runs once without a disturbance. Then it is killed (SIGKILL) at random moments and
-started again until it ends, as often as it takes for so many kills; a tenth as often it gets each
-of SIGTERM, SIGINT twice within 0.3 s, and SIGHUP; and its disk is full at six sizes. Every restart
+started again until it ends, as often as it takes for so many kills; so often it gets each of
+SIGTERM, SIGINT twice within 0.3 s, and SIGHUP; and its disk is full at six sizes. Every restart
 must go on, and every command end with the exit code and the sentence that are documented. After
 every disturbance no file under a final name may be broken and no process may be left; and what is
 there in the end must equal the undisturbed run, parameters and samples bit for bit, reports value
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -33,9 +34,13 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--signals", type=int, default=5)
     parser.add_argument("--only", default="train,sample,evaluate")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    # What a shell ignores in the background, its commands would ignore as well.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     out = options.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     write_hull(out / "hull.json")
@@ -55,9 +60,7 @@ def main() -> None:
         asked.remove(name)
         every_kind: dict[str, Callable[..., Counts]] = {
             "kills": partial(kills, num=options.kills, seconds=seconds, seed=options.seed),
-            "signals": partial(
-                signals, num=-(-options.kills // 10), seconds=seconds, seed=options.seed
-            ),
+            "signals": partial(signals, num=options.signals, seconds=seconds, seed=options.seed),
             "full disks": full_disks,
         }
         for kind, drill in every_kind.items():

@@ -15,7 +15,10 @@ from pathlib import Path
 from experiments.drill.commands import Counts, Ended, differing, run
 from experiments.drill.stages import Stage, broken
 
-INTERRUPTED, FAILED = 130, 1
+FAILED = 1
+INTERRUPTED = (130, -signal.SIGINT)
+"""The second is what Python makes of it in some imports; to a shell both are 130."""
+
 STARTING_SECONDS = 1.5
 """Before it the interpreter may not have come to our code, and a signal ends it by itself."""
 
@@ -72,7 +75,7 @@ def signals(stage: Stage, whole: Path, folder: Path, num: int, seconds: float, s
             took = time.monotonic() - began - wait
             counts.disturbances += ended.disturbed
             # A training takes a request; and whatever is at its end has ended well.
-            if ended.code not in (0, INTERRUPTED) or (
+            if ended.code not in (0, *INTERRUPTED) or (
                 ended.code == 0 and ended.disturbed and stage.name != "train" and took > 5
             ):
                 counts.faults.append(f"{name} after {wait:.1f} s: {_words(ended)}")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import _thread
 import errno
 import importlib
 import io
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -28,6 +30,7 @@ def start(name: str) -> None:
     folder that is gone when the process ends. What a terminal has no character for is spelt out.
     """
     handle_signals(interrupt)
+    sys.unraisablehook = _interrupt_again
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -55,6 +58,15 @@ def interrupt(number: int, frame: FrameType | None) -> None:
     """
     handle_signals(lambda number, frame: os._exit(INTERRUPTED))
     raise KeyboardInterrupt
+
+
+def _interrupt_again(lost: sys.UnraisableHookArgs) -> None:
+    """Interrupt once more where Python dropped it, as in callbacks and finalizers."""
+    if not issubclass(lost.exc_type, KeyboardInterrupt):
+        sys.__unraisablehook__(lost)
+        return
+    handle_signals(interrupt)
+    threading.Timer(0.05, _thread.interrupt_main, [signal.SIGTERM]).start()  # SIGINT may be ignored
 
 
 def end_interrupted() -> NoReturn:

@@ -21,6 +21,7 @@ from tests.in_process import ROOT
 def signals(monkeypatch):
     """Handlers of signals as they were."""
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {number: signal.getsignal(number) for number in numbers}
     yield
@@ -95,6 +96,23 @@ def test_a_signal_during_the_imports_ends_with_130(monkeypatch, capfd, number):
         signal.raise_signal(number)
 
     monkeypatch.setattr(start, "importlib", mock.Mock(import_module=imports))
+    with pytest.raises(SystemExit) as ended:
+        start.start("sample")
+    assert ended.value.code == 130
+    assert capfd.readouterr().err == "\ninterrupted; the same command continues\n"
+
+
+def test_a_signal_within_a_finalizer_is_not_lost(monkeypatch, capfd):
+    class Finalized:
+        def __del__(self):
+            signal.raise_signal(signal.SIGTERM)
+
+    def main(arguments):
+        Finalized()
+        time.sleep(20)
+        raise AssertionError("the command went on")
+
+    monkeypatch.setattr(start, "importlib", mock.Mock(import_module=_imported(main)))
     with pytest.raises(SystemExit) as ended:
         start.start("sample")
     assert ended.value.code == 130
