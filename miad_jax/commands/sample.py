@@ -11,14 +11,17 @@ import json
 import math
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from absl import flags
 from jaxtyping import Float
 from ml_collections import ConfigDict
 
+from miad_jax import hosts
 from miad_jax.commands import asking, choosing, solving
 from miad_jax.commands import cli as command
 from miad_jax.commands.relax import POTENTIALS_HELP, WEIGHTS_HELP
@@ -34,7 +37,7 @@ from miad_jax.evaluation.validity.structure import NOT_FINITE
 from miad_jax.generation.drawing import Drawn, check, draw, draw_best, sampler_of, samples_at_a_time
 from miad_jax.generation.judge import Judge
 from miad_jax.model import DEFAULT, TrainedModel, load_model
-from miad_jax.parallel.progress import TerminalProgress
+from miad_jax.parallel.progress import Progress, TerminalProgress
 from miad_jax.plots.trajectory import MAX_CELLS
 from miad_jax.request import Request
 from miad_jax.sampling import Sampler
@@ -115,6 +118,7 @@ def main(argv: Sequence[str]) -> int:
         raise ValueError("--trajectory_every is given without --trajectory: add it, or leave both")
     if FLAGS.relax_weights is not None and FLAGS.relax is None:
         raise ValueError("--relax_weights is given without --relax: add it, or leave both")
+    hosts.join()
     cores_as_devices()
     if FLAGS.relax is not None:
         prepare_potential(FLAGS.relax, FLAGS.relax_weights, progress=True)
@@ -123,11 +127,12 @@ def main(argv: Sequence[str]) -> int:
     request, judge = asking.request_of(FLAGS, config), choosing.judge_of(FLAGS)
     chunk_size = FLAGS.chunk_size or _chunk_size_of(Path(FLAGS.out))
     sampler = sampler_of(model, config, request, chunk_size=chunk_size)
-    if warning := why_too_few(sampler.solver, sampler.control, model.diffusion):
+    warning = why_too_few(sampler.solver, sampler.control, model.diffusion)
+    if warning and hosts.is_first():
         print(f"warning: {warning}", file=sys.stderr)
-    batch_size = FLAGS.batch_size or samples_at_a_time(sampler)
+    batch_size = hosts.of_first(FLAGS.batch_size or samples_at_a_time(sampler))
     check(request, model, sampler.size)
-    with one_writer(Path(FLAGS.out)):
+    with one_writer(Path(FLAGS.out)) if hosts.is_first() else nullcontext():
         return _sample_into_folder(model, config, request, judge, sampler, batch_size)
 
 
@@ -140,15 +145,17 @@ def _sample_into_folder(
     batch_size: int,
 ) -> int:
     """Draw what is missing in the folder, and say what is there; returns the exit code."""
-    directory = SampleDirectory.open(FLAGS.out, _run(model, config, sampler), upgrade=_upgraded)
-
+    with hosts.first_one_first():
+        directory = SampleDirectory.open(FLAGS.out, _run(model, config, sampler), upgrade=_upgraded)
     infused, every = config.infusion.enabled, None
     if FLAGS.trajectory:
         every = FLAGS.trajectory_every or max(1, round(sampler.num_steps / NUM_STATES))
     trajectories = TrajectoryWriter(directory.path)
-    missing = sorted(set(range(FLAGS.num)) - directory.done())
-    num_done = FLAGS.num - len(missing)
-    with TerminalProgress().bar("sampling", FLAGS.num, "samples", num_done) as bar:
+    share = _own_share(FLAGS.num, batch_size)
+    missing = sorted(share - directory.done())
+    num_done = len(share) - len(missing)
+    progress = TerminalProgress() if hosts.is_first() else Progress()
+    with progress.bar("sampling", len(share), "samples", num_done) as bar:
         for indices in _runs(missing, batch_size):
             options: dict[str, Any] = {
                 "indices": indices,
@@ -173,6 +180,9 @@ def _sample_into_folder(
                 trajectories.write_batch(indices[0], drawn.trajectory, rows)
             directory.write_batch(indices[0], drawn.crystals, rows, **extra)
 
+    hosts.wait_for_all()
+    if not hosts.is_first():
+        return 0
     samples = directory.finish()
     summary = write_summary(
         directory.path,
@@ -317,6 +327,12 @@ def _upgraded(run: dict[str, Any]) -> dict[str, Any]:
 
 
 _OF_0_1 = ("steps", "ending", "coords_score", "corrector_gamma", "type_temperature")
+
+
+def _own_share(num: int, batch_size: int) -> set[int]:
+    """The indices that this process draws: whole batches, dealt out in turn."""
+    index, processes = np.arange(num), jax.process_count()
+    return set(index[index // batch_size % processes == jax.process_index()].tolist())
 
 
 def _runs(indices: list[int], longest: int) -> Iterator[list[int]]:

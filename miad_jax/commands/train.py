@@ -15,9 +15,10 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from miad_jax import config as config_fields
+from miad_jax import hosts
 from miad_jax.commands import cli as command
 from miad_jax.model import load_model
-from miad_jax.parallel.progress import TerminalProgress
+from miad_jax.parallel.progress import Progress, TerminalProgress
 from miad_jax.spelling import did_you_mean
 from miad_jax.training import Checkpoints, Initial, load_training_data
 from miad_jax.training.loop import number_of_steps, train
@@ -50,6 +51,7 @@ def main(argv: Sequence[str]) -> int:
     command.parse(FLAGS, argv, str(__doc__))
     if FLAGS.workdir is None:
         raise ValueError("no --workdir: name a folder for checkpoints and metrics")
+    hosts.join()
     FLAGS.config.data.properties = _names(FLAGS.config.data.properties)
     config = config_fields.validate(FLAGS.config)
     workdir, initial = Path(FLAGS.workdir), None
@@ -118,14 +120,15 @@ def run(
     initial: Initial | None = None,
 ) -> None:
     """Load the data, train with a progress bar until a signal, say where the result lies."""
-    progress = TerminalProgress()
-    data = load_training_data(config, progress=progress)
+    progress = TerminalProgress() if hosts.is_first() else Progress()
+    with hosts.first_one_first():
+        data = load_training_data(config, progress=progress)
     for line in data.rejections:
         progress.say(line)
     progress.say(
         f"{len(data.train)} training and {len(data.validation)} validation crystals of "
         f"{config.data.path} ({data.num_left_out} larger ones left out); "
-        f"{jax.local_device_count()} × {jax.devices()[0].device_kind}"
+        f"{jax.device_count()} × {jax.devices()[0].device_kind}"
     )
     num_steps = number_of_steps(config, len(data.train))
     # From here on there is something to keep; a signal before that ends at once.
