@@ -83,6 +83,8 @@ def launch(environment: Mapping[str, str] = os.environ) -> Launch | None:
 def join() -> None:
     """Join the processes that were started together; to be called before JAX computes anything.
 
+    JAX's configuration is final then, the number of its CPU devices for one.
+
     From then on a process that is lost ends the others, within `HEARTBEAT_SECONDS` and with words
     of JAX that tell of it.
 
@@ -103,6 +105,7 @@ def join() -> None:
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
             shutdown_timeout_seconds=SHUTDOWN_SECONDS,
         )
+        wait_for_all()  # now: later, one that has much to do would keep the others too long
     except jax.errors.JaxRuntimeError as error:
         raise ConnectionError(
             f"process {found.index} of {found.num_processes} did not meet the others "

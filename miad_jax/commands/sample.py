@@ -118,8 +118,8 @@ def main(argv: Sequence[str]) -> int:
         raise ValueError("--trajectory_every is given without --trajectory: add it, or leave both")
     if FLAGS.relax_weights is not None and FLAGS.relax is None:
         raise ValueError("--relax_weights is given without --relax: add it, or leave both")
-    hosts.join()
     cores_as_devices()
+    hosts.join()
     if FLAGS.relax is not None:
         prepare_potential(FLAGS.relax, FLAGS.relax_weights, progress=True)
     model = load_model(FLAGS.checkpoint)
