@@ -25,7 +25,7 @@ import numpy as np
 HEARTBEAT_SECONDS = 60
 """A process that says nothing for so long is lost, and the others end."""
 
-SHUTDOWN_SECONDS = 10
+SHUTDOWN_SECONDS = 30
 """So long a process that ends waits for the others."""
 
 _LAUNCHERS = (

@@ -46,7 +46,6 @@ def resize(crystal: Crystal, size: int) -> Crystal:
         >>> resize(crystals, 25).frac_coords.shape[-2:], resize(crystals, 2).size
         ((25, 3), 2)
     """
-
     if size == crystal.size:
         return crystal
 

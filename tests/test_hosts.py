@@ -64,7 +64,8 @@ def test_an_impossible_environment_is_refused(environment, said):
 def test_a_process_alone_waits_for_nobody():
     with hosts.first_one_first():
         assert hosts.is_first()
-    assert hosts.any_process(True) and not hosts.any_process(False)
+    assert hosts.any_process(True)
+    assert not hosts.any_process(False)
     assert hosts.of_first(7) == 7
 
 
@@ -83,7 +84,7 @@ TRAIN = (
     "--config.checkpoint_every=4",
     f"--config.num_steps={STEPS}",
 )
-SOON = "import miad_jax.hosts as h; h.HEARTBEAT_SECONDS = 10; from miad_jax.commands import start; "
+SOON = "import miad_jax.hosts as h; h.HEARTBEAT_SECONDS = 20; from miad_jax.commands import start; "
 
 
 def start(name: str, *arguments: object, num_devices: int, **variables: str) -> subprocess.Popen:
@@ -146,7 +147,8 @@ def folder(tmp_path_factory):
 @pytest.mark.slow
 def test_two_processes_train_as_one_does_with_as_many_devices(folder):
     one, two = (losses(folder / name) for name in ("one", "two"))
-    assert one.keys() == two.keys() and (STEPS, "validation_loss") in one
+    assert one.keys() == two.keys()
+    assert (STEPS, "validation_loss") in one
     np.testing.assert_allclose(list(two.values()), list(one.values()), rtol=2e-5)
 
 
@@ -157,11 +159,13 @@ def test_the_others_end_when_one_is_lost_and_the_run_goes_on(folder):
     first, second = start_two("train", *more)
     deadline = time.monotonic() + 400
     while not (workdir / "checkpoints" / "8").exists() and time.monotonic() < deadline:
+        assert first.poll() is None, first.communicate()[0]
         time.sleep(0.2)
     second.kill()
     killed = time.monotonic()
     said = first.communicate(timeout=100)[0]
-    assert time.monotonic() - killed < 60 and first.returncode
+    assert time.monotonic() - killed < 90
+    assert first.returncode
     assert "another task died" in said
     second.communicate()
     reached = max(int(x.name) for x in (workdir / "checkpoints").iterdir() if x.name.isdecimal())
@@ -179,6 +183,7 @@ def test_two_processes_draw_the_samples_of_one_and_write_one_summary(folder):
     ]
     done(start("sample", *asked, f"--out={folder / 'a'}", num_devices=2))
     said = done(*start_two("sample", *asked, f"--out={folder / 'b'}"))
-    assert "of 10 samples" in said[0] and "samples" not in said[1]
+    assert "of 10 samples" in said[0]
+    assert "samples" not in said[1]
     for name in ("samples.npz", "samples.csv", "samples.extxyz", "summary.json"):
         assert (folder / "a" / name).read_bytes() == (folder / "b" / name).read_bytes(), name

@@ -144,7 +144,7 @@ def _sample_into_folder(
     sampler: Sampler,
     batch_size: int,
 ) -> int:
-    """Draw what is missing in the folder, and say what is there; returns the exit code."""
+    """Draw what is missing in the folder; the first process finishes it. Returns the exit code."""
     with hosts.first_one_first():
         directory = SampleDirectory.open(FLAGS.out, _run(model, config, sampler), upgrade=_upgraded)
     infused, every = config.infusion.enabled, None
@@ -181,8 +181,17 @@ def _sample_into_folder(
             directory.write_batch(indices[0], drawn.crystals, rows, **extra)
 
     hosts.wait_for_all()
-    if not hosts.is_first():
-        return 0
+    with hosts.first_one_first():
+        return _finish(directory, model, request, trajectories) if hosts.is_first() else 0
+
+
+def _finish(
+    directory: SampleDirectory,
+    model: TrainedModel,
+    request: Request,
+    trajectories: TrajectoryWriter,
+) -> int:
+    """Make the files of all samples, and say what is there; returns the exit code."""
     samples = directory.finish()
     summary = write_summary(
         directory.path,

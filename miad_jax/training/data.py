@@ -64,7 +64,7 @@ def load_training_data(config: ConfigDict, *, progress: Progress | bool = False)
             )
         if config.infusion.enabled:
             _check_room(num_atoms, keep, records, config.infusion.num_atoms)
-        splits.append(crystal[keep])
+        splits.append(crystal if keep.all() else crystal[keep])
         if split == "train":
             condition = _condition(config, crystal, records, progress)
             condition = jax.tree.map(lambda x, keep=keep: x[keep], condition)

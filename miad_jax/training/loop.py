@@ -155,6 +155,7 @@ def train(
             running = None
         if ended:
             break
+    hosts.wait_for_all()  # whoever ends early may end the others
     return run.state()
 
 

@@ -508,7 +508,8 @@ def test_a_long_text_takes_no_more_room_in_the_others(tmp_path):
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
 
-    assert found.ids == ids and found.columns["label"].tolist() == ids
+    assert found.ids == ids
+    assert found.columns["label"].tolist() == ids
     assert most < 40e6
 
 
