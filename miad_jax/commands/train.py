@@ -27,8 +27,8 @@ FLAGS = flags.FlagValues()
 config_flags.DEFINE_config_file(
     "config",
     None,
-    "Name of a configuration of the package (mp20, perov5, carbon24, alex_mp20, mpts52, prototypes) "
-    "or a file, with :VARIANT behind it; default: the embedded data set's",
+    "Name of a configuration of the package (mp20, perov5, carbon24, alex_mp20, mpts52, prototypes)"
+    " or a file, with :VARIANT behind it; default: the embedded data set's",
     flag_values=FLAGS,
 )
 flags.DEFINE_string(
