@@ -58,8 +58,10 @@ def default_config() -> ConfigDict:
     config.seed = 0  # of parameters, order and noise
 
     config.data = ConfigDict()
-    config.data.path = "prototypes"  # a known data set, or a folder with train.csv and val.csv
+    config.data.path = "prototypes"  # a known data set, or a folder or file of crystals
+    config.data.val_fraction = 0.1  # share for validation, chosen by the seed, if there is no split
     config.data.max_num_atoms = config_dict.placeholder(int)  # leave larger crystals out
+    config.data.max_edge_angstrom = config_dict.placeholder(float)  # leave longer cells out
     config.data.properties = ()  # what the network is told: columns, or computed of crystals
     config.data.property_dropout = 0.2  # share of crystals for which each is left out in training
 
@@ -235,7 +237,7 @@ def validate(config: ConfigDict, *, num_devices: int | None = None) -> ConfigDic
         check(field, f"at most {largest}", partial(operator.ge, largest))
     for field in ("data.max_num_atoms", "chunk_size", "num_steps", "sampling.steps"):
         check(field, "a whole number from 1 on, or None", lambda v: v is None or v >= 1)
-    for field in ("max_minutes", "optimizer.clip_norm"):
+    for field in ("max_minutes", "optimizer.clip_norm", "data.max_edge_angstrom"):
         check(
             field, "a number above 0, or None", lambda value: value is None or 0 < value < math.inf
         )
@@ -299,7 +301,8 @@ def validate(config: ConfigDict, *, num_devices: int | None = None) -> ConfigDic
     check("data.property_dropout", "0 up to, not including, 1", lambda value: 0 <= value < 1)
     if not any(weight > 0 for weight in config.tasks.values()):
         problems.append("config.tasks are all 0; allowed: at least one above 0")
-    check("optimizer.plateau_factor", "between 0 and 1", lambda value: 0 < value < 1)
+    for field in ("optimizer.plateau_factor", "data.val_fraction"):
+        check(field, "between 0 and 1", lambda value: 0 < value < 1)
     choose("diffusion.lattice", tuple(LATTICES))
     choose("diffusion.coords", tuple(COORDS))
     choose("diffusion.types", tuple(TYPES))

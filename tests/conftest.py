@@ -1,5 +1,6 @@
 """Two fake CPU devices for every test, caches of the session's own, and shared fixtures."""
 
+import gc
 import os
 import tempfile
 
@@ -50,6 +51,19 @@ def own_cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MIAD_JAX_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_memory_maps():
+    """Let go of compiled programs before a process has all the memory maps that Linux gives it.
+
+    Each program takes several of the 65,530, and XLA ends the process where it gets none.
+    """
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and len(maps.read_bytes().splitlines()) > 20_000:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(scope="session")

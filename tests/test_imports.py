@@ -43,7 +43,9 @@ BELOW = {
     "request": {"crystal", "condition", "data", "diffusion", "padding", "spelling"},
     "data": {"crystal", "mirage", "padding", "parallel", "spelling", "storage"},
     "plots": {"crystal", "data", "mirage", "sampling", "storage"},
-    "evaluation": {"crystal", "mirage", "data", "storage", "parallel", "plots", "spelling"},
+    "evaluation": {
+        *("crystal", "mirage", "padding", "data", "storage", "parallel", "plots", "spelling"),
+    },
     "training": {
         *("crystal", "condition", "padding", "mirage", "diffusion", "network", "config", "build"),
         *("data", "storage", "parallel", "hosts"),
@@ -56,10 +58,11 @@ BELOW = {
         *("build", "crystal", "data", "diffusion", "mirage", "model", "network", "padding"),
         "parallel",
     },
+    "fine_tuning": {"build", "config", "data", "model", "parallel", "spelling", "training"},
     "release": {"build", "config", "storage"},
     "model": {"build", "config", "diffusion", "release", "training", "version"},
 }
-COMMANDS = {"__main__", "commands", "train", "sample", "evaluate", "relax", "download"}
+COMMANDS = {"__main__", "commands", "train", "sample", "evaluate", "relax", "inspect", "download"}
 # Outside libraries that a room must never see.
 NO_FILES = {"flax", "jraph", "pymatgen", "ase", "orbax", "optax", "pathlib"}
 FOREIGN = {

@@ -71,6 +71,12 @@ def commands_page() -> str:
         "the same. `miad-jax sample` and `python -m miad_jax.sample` are the same command, and so "
         "are the others. A flag is written as `--name=value`, with dashes or underscores in the "
         "name. A switch is written as `--name` or `--noname`.",
+        "## For programs",
+        "Every command that makes something has the switches `--json` and `--quiet`. With `--json` "
+        "it prints one JSON object on standard output when it ends, and nothing else there. The "
+        "object has `command`, `files` (what was written), counts and numbers; a number that is "
+        "not finite is `null`. With `--quiet` no lines and no bars are shown. Warnings and errors "
+        "go to standard error in both cases. A command that ends with code 2 prints no object.",
         "## Exit codes",
         _table(("code", "meaning"), [(str(x), meaning) for x, meaning in EXIT_CODES.items()]),
     ]

@@ -46,6 +46,14 @@ class MetricsFile:
         """Whether there is a line with the validation of a step."""
         return any(line.get("step") == step and "validation_loss" in line for line in self._lines())
 
+    def newest(self) -> dict[str, Any]:
+        """The newest value of every number."""
+        found: dict[str, Any] = {}
+        for line in self._lines():
+            found |= line
+        found.pop("event", None)
+        return found
+
     def _lines(self) -> Iterator[dict[str, Any]]:
         """Every line that can be read."""
         if self._path is None or not self._path.exists():

@@ -118,6 +118,9 @@ def test_the_same_command_continues_and_another_is_refused(folder, monkeypatch):
     done = command(folder)
     assert "3 of 4 crystals converged" in done.stdout
     assert {x: x.stat().st_mtime_ns for x in kept} == kept
+    told = json.loads(command(folder, "--json", "--quiet").stdout)
+    assert told["files"][0] == str(folder / "out" / "relaxed.csv")
+    assert (told["num_crystals"], told["num_converged"], told["num_failed"]) == (4, 3, 1)
     done = command(folder, "--fmax=0.2")
     assert done.returncode == 2
     assert "fmax_ev_per_angstrom is 0.1 there and 0.2 now" in done.stderr

@@ -638,3 +638,30 @@ def test_real_crystals_are_packed_to_their_standard_cells(tmp_path):
         np.testing.assert_allclose(
             found.distance_matrix, expected.distance_matrix, rtol=1e-4, atol=1e-3
         )
+
+
+def test_a_list_is_loaded_as_its_files_are(tmp_path):
+    named = [QUARTZ.copy(properties={"material_id": "quartz", "gap": 8.9, "tags": ["a"]}), SALT]
+    crystals, records = load_dataset(named)
+    assert list(records.ids) == ["quartz", "1"]
+    assert list(records.columns) == ["gap"]
+    np.testing.assert_array_equal(records.columns["gap"], [8.9, np.nan])
+    files = load_dataset(write_csv(tmp_path / "set.csv", dict(reversed(CIFS.items()))))[0]
+    np.testing.assert_array_equal(crystals.atom_types, files.atom_types)
+    np.testing.assert_allclose(crystals.lattice, files.lattice, atol=1e-4)
+    again = load_dataset(to_atoms(crystals))[1]
+    assert len({records.fingerprint, again.fingerprint, load_dataset([SALT])[1].fingerprint}) == 3
+    assert load_dataset(named)[1].fingerprint == records.fingerprint
+    assert len(load_dataset(SALT)[0]) == 1
+    with pytest.raises(ValueError, match="a list of crystals has no splits"):
+        load_dataset(named, "val")
+
+
+def test_a_folder_of_samples_is_read_once(tmp_path):
+    folder = tmp_path / "samples"
+    (folder / "cif").mkdir(parents=True)
+    (folder / "batches").mkdir()
+    (folder / "run.json").write_text("{}")
+    (folder / "cif" / "000000_NaCl.cif").write_text(CIFS["salt"])
+    ase.io.write(folder / "samples.extxyz", to_atoms(from_structures([SALT, QUARTZ])))
+    assert len(load_dataset(folder)[0]) == 2

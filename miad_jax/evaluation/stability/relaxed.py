@@ -10,7 +10,7 @@ cif/            the same as CIF files
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -171,13 +171,18 @@ def _write(folder: Path, rows: Sequence[dict[str, Any]], found: Sequence[Relaxat
     write_atomically(folder / "relaxed.csv", table.encode(errors="backslashreplace"))
 
 
-def counts(rows: Sequence[dict[str, Any]]) -> str:
-    """How many crystals converged, in a sentence."""
-    by_status = {
-        status: sum(row["status"] == status for row in rows)
+def counts(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """How many crystals converged, did not, and failed."""
+    return {
+        f"num_{status.replace(' ', '_')}": sum(row["status"] == status for row in rows)
         for status in ("converged", "not converged", "failed")
     }
+
+
+def sentence(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What `counts` says, in words."""
+    found = counts(rows)
     return (
-        f"{by_status['converged']} of {len(rows)} crystals converged, "
-        f"{by_status['not converged']} did not within the steps, {by_status['failed']} failed"
+        f"{found['num_converged']} of {len(rows)} crystals converged, "
+        f"{found['num_not_converged']} did not within the steps, {found['num_failed']} failed"
     )
