@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from miad_jax.diffusion.make import make_diffusion
     from miad_jax.evaluation.pipeline import evaluate
     from miad_jax.evaluation.stability.relax import relax
+    from miad_jax.fine_tuning import fine_tune
     from miad_jax.generation.generate import generate
     from miad_jax.mirage import infuse, reduce
     from miad_jax.model import load_model, load_pretrained, save_pretrained
@@ -61,6 +62,7 @@ _MODULES = {
     "diffusion.make": ("make_diffusion",),
     "evaluation.pipeline": ("evaluate",),
     "evaluation.stability.relax": ("relax",),
+    "fine_tuning": ("fine_tune",),
     "generation.generate": ("generate",),
     "mirage": ("infuse", "reduce"),
     "model": ("load_model", "load_pretrained", "save_pretrained"),
@@ -106,6 +108,7 @@ __all__ = [
     "default_config",
     "draw_num_atoms",
     "evaluate",
+    "fine_tune",
     "from_atoms",
     "from_structures",
     "generate",

@@ -45,6 +45,8 @@ def usage() -> str:
             *lines,
             "",
             "`miad-jax COMMAND --help` lists the flags of a command; `miad-jax --version`.",
+            "A command ends with 0 if it did what was asked, 1 if it failed, 2 if something that",
+            "was given cannot be used, 130 if it was interrupted. --json is for programs.",
         ]
     )
 

@@ -10,6 +10,7 @@ import math
 import operator
 from collections.abc import Callable, Mapping
 from functools import partial
+from itertools import pairwise
 from typing import Any, get_args
 
 import jax
@@ -58,8 +59,10 @@ def default_config() -> ConfigDict:
     config.seed = 0  # of parameters, order and noise
 
     config.data = ConfigDict()
-    config.data.path = "prototypes"  # a known data set, or a folder with train.csv and val.csv
+    config.data.path = "prototypes"  # a known data set, or a folder or file of crystals
+    config.data.val_fraction = 0.1  # share for validation, chosen by the seed, if there is no split
     config.data.max_num_atoms = config_dict.placeholder(int)  # leave larger crystals out
+    config.data.max_edge_angstrom = config_dict.placeholder(float)  # leave longer cells out
     config.data.properties = ()  # what the network is told: columns, or computed of crystals
     config.data.property_dropout = 0.2  # share of crystals for which each is left out in training
 
@@ -201,7 +204,7 @@ def validate(config: ConfigDict, *, num_devices: int | None = None) -> ConfigDic
 
     Args:
         config: The configuration.
-        num_devices: Devices that share a batch; None for all that are here.
+        num_devices: Devices that share a batch; None for all, of every process.
 
     Raises:
         ValueError: Naming every field that is wrong, what was found and what is allowed.
@@ -235,7 +238,7 @@ def validate(config: ConfigDict, *, num_devices: int | None = None) -> ConfigDic
         check(field, f"at most {largest}", partial(operator.ge, largest))
     for field in ("data.max_num_atoms", "chunk_size", "num_steps", "sampling.steps"):
         check(field, "a whole number from 1 on, or None", lambda v: v is None or v >= 1)
-    for field in ("max_minutes", "optimizer.clip_norm"):
+    for field in ("max_minutes", "optimizer.clip_norm", "data.max_edge_angstrom"):
         check(
             field, "a number above 0, or None", lambda value: value is None or 0 < value < math.inf
         )
@@ -271,11 +274,28 @@ def validate(config: ConfigDict, *, num_devices: int | None = None) -> ConfigDic
         "a smallest and a larger length, both above 0, or ()",
         lambda value: len(value) == 0 or (len(value) == 2 and 0 < value[0] < value[1]),
     )
+    sampling = config.sampling
     check(
         "sampling.visit",
-        "times of the diffusion, whole numbers",
-        lambda value: all(type(time) is int for time in value),
+        f"falling whole numbers from at most {last_time} to at least 0, with steps and first_time "
+        "None; or ()",
+        lambda value: (
+            not value
+            or (
+                all(type(time) is int for time in value)
+                and last_time >= value[0]
+                and all(a > b for a, b in pairwise((*value, -1)))
+                and sampling.steps is sampling.first_time is None
+            )
+        ),
     )
+    if sampling.steps is not None and sampling.first_time is not None:
+        check(
+            "sampling.steps",
+            f"a number of steps from time {sampling.first_time}: choose 1 to "
+            f"{sampling.first_time + 1}",
+            lambda value: value <= sampling.first_time + 1,
+        )
     check(
         "data.properties",
         "names of properties",
@@ -299,7 +319,8 @@ def validate(config: ConfigDict, *, num_devices: int | None = None) -> ConfigDic
     check("data.property_dropout", "0 up to, not including, 1", lambda value: 0 <= value < 1)
     if not any(weight > 0 for weight in config.tasks.values()):
         problems.append("config.tasks are all 0; allowed: at least one above 0")
-    check("optimizer.plateau_factor", "between 0 and 1", lambda value: 0 < value < 1)
+    for field in ("optimizer.plateau_factor", "data.val_fraction"):
+        check(field, "between 0 and 1", lambda value: 0 < value < 1)
     choose("diffusion.lattice", tuple(LATTICES))
     choose("diffusion.coords", tuple(COORDS))
     choose("diffusion.types", tuple(TYPES))
@@ -339,7 +360,7 @@ def validate(config: ConfigDict, *, num_devices: int | None = None) -> ConfigDic
         )
     choose("network.dtype", tuple(DTYPES))
     choose("optimizer.schedule", SCHEDULES)
-    devices = num_devices or jax.local_device_count()
+    devices = num_devices or jax.device_count()
     if config.batch_size % devices:
         problems.append(
             f"config.batch_size is {config.batch_size}; allowed: a multiple of the "

@@ -17,6 +17,7 @@ PACKAGE = Path(__file__).parent.parent / "miad_jax"
 BELOW = {
     "spelling": set(),
     "version": set(),
+    "hosts": set(),
     "storage": set(),
     "parallel": set(),
     "crystal": set(),
@@ -42,10 +43,12 @@ BELOW = {
     "request": {"crystal", "condition", "data", "diffusion", "padding", "spelling"},
     "data": {"crystal", "mirage", "padding", "parallel", "spelling", "storage"},
     "plots": {"crystal", "data", "mirage", "sampling", "storage"},
-    "evaluation": {"crystal", "mirage", "data", "storage", "parallel", "plots", "spelling"},
+    "evaluation": {
+        *("crystal", "mirage", "padding", "data", "storage", "parallel", "plots", "spelling"),
+    },
     "training": {
         *("crystal", "condition", "padding", "mirage", "diffusion", "network", "config", "build"),
-        *("data", "storage", "parallel"),
+        *("data", "storage", "parallel", "hosts"),
     },
     "generation": {
         *("build", "condition", "config", "crystal", "data", "diffusion", "evaluation", "mirage"),
@@ -55,14 +58,16 @@ BELOW = {
         *("build", "crystal", "data", "diffusion", "mirage", "model", "network", "padding"),
         "parallel",
     },
+    "fine_tuning": {"build", "config", "data", "model", "parallel", "spelling", "training"},
     "release": {"build", "config", "storage"},
     "model": {"build", "config", "diffusion", "release", "training", "version"},
 }
-COMMANDS = {"__main__", "commands", "train", "sample", "evaluate", "relax", "download"}
+COMMANDS = {"__main__", "commands", "train", "sample", "evaluate", "relax", "inspect", "download"}
 # Outside libraries that a room must never see.
 NO_FILES = {"flax", "jraph", "pymatgen", "ase", "orbax", "optax", "pathlib"}
 FOREIGN = {
     "spelling": NO_FILES | {"jax", "numpy"},
+    "hosts": NO_FILES,
     "crystal": NO_FILES,
     "padding": NO_FILES,
     "mirage": NO_FILES,
@@ -129,11 +134,12 @@ def test_the_rules_lead_one_way_and_are_those_of_the_rooms():
 
 
 MAY_CONFIGURE = (
+    PACKAGE / "hosts.py",
     PACKAGE / "sampling" / "devices.py",
     PACKAGE / "evaluation" / "stability" / "nequix.py",
 )
-"""The files beside the commands that change JAX's configuration: one when a user calls it, the
-other to undo what importing nequix changes."""
+"""The files beside the commands that change JAX's configuration: one when several processes join,
+one when a user calls it, one to undo what importing nequix changes."""
 
 
 def test_only_commands_read_flags_print_or_configure_jax():

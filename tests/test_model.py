@@ -8,7 +8,7 @@ import pytest
 
 import miad_jax
 from miad_jax.build import network_from
-from miad_jax.commands.train import load_initial
+from miad_jax.fine_tuning import load_initial
 from miad_jax.model import DEFAULT, WEIGHTS, load_model
 
 

@@ -195,10 +195,10 @@ def test_another_setting_is_refused_by_its_name(of_0_1, arguments, said):
 
 def test_the_record_of_0_1_says_what_the_command_of_today_would(of_0_1):
     """Every field, so that none is passed over where it differs."""
-    from miad_jax.commands.sample import _upgraded
+    from miad_jax.commands.sample_record import upgraded as upgraded_run
 
     record = json.loads((of_0_1 / "samples" / "run.json").read_text())["run"]
-    upgraded = _upgraded(json.loads(json.dumps(record)))
+    upgraded = upgraded_run(json.loads(json.dumps(record)))
     assert upgraded["sampling"] == {
         "solver": "predictor_corrector",
         "steps": 20,
@@ -217,4 +217,4 @@ def test_the_record_of_0_1_says_what_the_command_of_today_would(of_0_1):
     for name in ("seed", "chunk_size", "checkpoint_step", "parameters", "data_fingerprint"):
         assert upgraded[name] == record[name]
     assert upgraded["config"]["diffusion"] == default_config().diffusion.to_dict()
-    assert _upgraded(json.loads(json.dumps(upgraded))) == upgraded, "that of today stays"
+    assert upgraded_run(json.loads(json.dumps(upgraded))) == upgraded, "that of today stays"

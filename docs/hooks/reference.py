@@ -19,7 +19,7 @@ from flax.traverse_util import flatten_dict
 
 import miad_jax
 from miad_jax import config as config_fields
-from miad_jax.commands import COMMANDS, cli
+from miad_jax.commands import COMMANDS, cli, start
 
 ROOT = Path(__file__).resolve().parents[2]
 FORMULAS = (
@@ -37,11 +37,12 @@ FORMULAS = (
 
 EXIT_CODES = {
     0: "The command did what was asked.",
-    cli.FAILED: "The command failed: a loss was not finite, a device had too little memory, or a "
-    "worker process was lost over a crystal. The same command continues.",
+    cli.FAILED: "The command failed: numbers were not finite, memory or space on the disk was too "
+    "little, or a worker process was lost over a crystal. The same command continues.",
     cli.BAD_INPUT: "Something that was given cannot be used. One sentence says what, and what to "
     "do.",
-    cli.INTERRUPTED: "The command was interrupted. The same command continues.",
+    start.INTERRUPTED: "The command was interrupted by Ctrl-C, SIGTERM or SIGHUP. The same command "
+    "continues. A training takes a first signal as a request: it ends with a checkpoint, and 0.",
 }
 
 
@@ -71,6 +72,12 @@ def commands_page() -> str:
         "the same. `miad-jax sample` and `python -m miad_jax.sample` are the same command, and so "
         "are the others. A flag is written as `--name=value`, with dashes or underscores in the "
         "name. A switch is written as `--name` or `--noname`.",
+        "## For programs",
+        "Every command that makes something has the switches `--json` and `--quiet`. With `--json` "
+        "it prints one JSON object on standard output when it ends, and nothing else there. The "
+        "object has `command`, `files` (what was written), counts and numbers; a number that is "
+        "not finite is `null`. With `--quiet` no lines and no bars are shown. Warnings and errors "
+        "go to standard error in both cases. A command that ends with code 2 prints no object.",
         "## Exit codes",
         _table(("code", "meaning"), [(str(x), meaning) for x, meaning in EXIT_CODES.items()]),
     ]

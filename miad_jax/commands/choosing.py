@@ -13,6 +13,7 @@ from miad_jax.commands.relax import POTENTIALS_HELP, WEIGHTS_HELP
 from miad_jax.evaluation.stability.hull_files import hull_from_entries
 from miad_jax.evaluation.stability.potentials import prepare_potential
 from miad_jax.generation.judge import Judge
+from miad_jax.parallel.progress import Progress
 
 NAMES = ("best_of", "best_by", "best_weights", "hull")
 """Flags that say how the best is chosen."""
@@ -39,8 +40,12 @@ def define(values: flags.FlagValues) -> None:
     )
 
 
-def judge_of(values: flags.FlagValues) -> Judge | None:
+def judge_of(values: flags.FlagValues, progress: Progress) -> Judge | None:
     """What the flags ask for; None where every sample is drawn once.
+
+    Args:
+        values: The flags.
+        progress: Where to show how weights are fetched, and energies computed.
 
     Raises:
         ValueError: If the flags do not fit each other, or the potential or the hull cannot be used.
@@ -56,8 +61,8 @@ def judge_of(values: flags.FlagValues) -> Judge | None:
             "JSON of entries, as `python -m miad_jax.download mp_hull` writes"
         )
     hull = hull_from_entries(values.hull)
-    prepare_potential(values.best_by, values.best_weights, progress=True)
-    return Judge(values.best_of, values.best_by, values.best_weights, hull)
+    prepare_potential(values.best_by, values.best_weights, progress=progress)
+    return Judge(values.best_of, values.best_by, values.best_weights, hull, progress)
 
 
 def chosen_by(values: flags.FlagValues) -> Mapping[str, Any]:

@@ -20,6 +20,7 @@ from pathlib import Path
 from absl import flags
 
 from miad_jax.commands import cli as command
+from miad_jax.commands import output
 from miad_jax.data.download import download_dataset
 from miad_jax.data.mp_hull import download_hull
 from miad_jax.data.published import PUBLISHED
@@ -29,6 +30,7 @@ from miad_jax.spelling import did_you_mean
 MP_HULL = "mp_hull"
 
 FLAGS = flags.FlagValues()
+output.define(FLAGS)
 flags.DEFINE_string(
     "out",
     None,
@@ -73,16 +75,20 @@ def main(argv: Sequence[str]) -> int:
         hint = did_you_mean(name, allowed)
         raise ValueError(f"nothing is called {name!r}{hint}; allowed: {', '.join(allowed)}")
     folder = Path(given.out or f"data/{name}")
-    counts = download_dataset(name, folder, address=given.address, progress=True)
+    out = output.Output.of(given)
+    counts = download_dataset(name, folder, address=given.address, progress=out.progress)
     for file_name, count in counts.items():
-        print(f"{folder / file_name}: {count} crystals")
+        out.say(f"{folder / file_name}: {count} crystals")
     if not counts:
-        print(f"{folder} holds the set already: nothing was fetched")
+        out.say(f"{folder} holds the set already: nothing was fetched")
+    files = [folder / file_name for file_name in counts]
+    out.finish({"command": "download", "folder": folder, "files": files, "num_crystals": counts})
     return 0
 
 
 def _fetch_hull(given: flags.FlagValues) -> None:
     """Fetch the entries of some elements, or of the samples' chemical systems."""
+    out = output.Output.of(given)
     file = Path(given.out or f"{MP_HULL}.json.gz")
     if (given.elements is None) == (given.samples is None):
         raise ValueError(
@@ -91,13 +97,16 @@ def _fetch_hull(given: flags.FlagValues) -> None:
     if given.elements is not None:
         systems = [[symbol.strip() for symbol in given.elements]]
     else:
-        rows = load_samples(given.samples, progress=True).rows
+        rows = load_samples(given.samples, progress=out.progress).rows
         found = {row["chemical_system"] for row in rows if not row["reason"]}
         systems = [system.split("-") for system in sorted(found)]
-    head = download_hull(systems, file, api_key=given.api_key, address=given.address, progress=True)
-    print(
+    head = download_hull(
+        systems, file, api_key=given.api_key, address=given.address, progress=out.progress
+    )
+    out.say(
         f"{file}: {head['num_entries']} entries of {len(head['chemical_systems'])} chemical "
         f"systems, database {head['database_version']}"
     )
     if head["without_entry"]:
-        print(f"there is no entry of {', '.join(head['without_entry'])}")
+        out.say(f"there is no entry of {', '.join(head['without_entry'])}")
+    out.finish({"command": "download", "files": [file], **head})

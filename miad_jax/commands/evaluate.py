@@ -16,15 +16,18 @@ process was lost over a sample, so that an outcome is missing; the same command 
 from __future__ import annotations
 
 import copy
+import json
 import sys
 import textwrap
 import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 
 from absl import flags
 
 from miad_jax.commands import cli as command
+from miad_jax.commands import output
 from miad_jax.commands.relax import WEIGHTS_HELP
 from miad_jax.evaluation.pipeline import evaluate
 from miad_jax.evaluation.plan import EXTRA
@@ -92,6 +95,7 @@ flags.DEFINE_string(
 flags.DEFINE_string(
     "dft_energies", None, "CSV of the energies of those inputs; needs --hull", flag_values=FLAGS
 )
+output.define(FLAGS)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -119,6 +123,7 @@ def _executor(given: flags.FlagValues) -> AbstractContextManager[Executor | None
 
 def _evaluate(given: flags.FlagValues, samples: str, executor: Executor | None) -> int:
     """Evaluate as the flags say, and print what was found."""
+    out = output.Output.of(given)
     result = evaluate(
         samples,
         given.reference,
@@ -137,14 +142,30 @@ def _evaluate(given: flags.FlagValues, samples: str, executor: Executor | None) 
         dft_energies=given.dft_energies,
         num_workers=given.num_workers,
         executor=executor,
-        progress=True,
+        progress=out.progress,
     )
-    print(_counts(result))
-    for sentence in judge_sentences(result.rows, result.settings):
-        print(textwrap.fill(sentence, MAX_LINE_LENGTH))
-    print()
-    print(tables_text(result.tables))
-    print(f"\nreport.html, report.json and crystals.csv in {given.out}")
+    counts, sentences = _counts(result), judge_sentences(result.rows, result.settings)
+    out.say(
+        f"{counts['num_samples']} samples, {counts['num_read']} read, {counts['num_relaxed']} "
+        f"relaxed, {counts['num_with_energy']} with a known energy"
+    )
+    for sentence in sentences:
+        out.say(textwrap.fill(sentence, MAX_LINE_LENGTH))
+    out.say()
+    out.say(tables_text(result.tables))
+    out.say(f"\nreport.html, report.json and crystals.csv in {given.out}")
+    files = [Path(given.out) / x for x in ("report.html", "report.json", "crystals.csv")]
+    out.finish(
+        {
+            "command": "evaluate",
+            "folder": given.out,
+            "files": files,
+            **counts,
+            "rates": json.loads(result.rates().to_json(orient="records")),
+            "remarks": sentences,
+            "lost": result.lost,
+        }
+    )
     if result.lost:
         print(
             f"{len(result.lost)} samples lack an outcome, as a worker process was lost; the "
@@ -154,9 +175,12 @@ def _evaluate(given: flags.FlagValues, samples: str, executor: Executor | None) 
     return command.FAILED if result.lost else 0
 
 
-def _counts(result: EvaluationResult) -> str:
+def _counts(result: EvaluationResult) -> dict[str, int]:
     rows = result.rows
-    read = sum(not row["reason"] for row in rows)
     relaxed = sum(row["relaxation"] in ("converged", "not converged") for row in rows)
-    known = sum(row["e_above_hull_ev_per_atom"] is not None for row in rows)
-    return f"{len(rows)} samples, {read} read, {relaxed} relaxed, {known} with a known energy"
+    return {
+        "num_samples": len(rows),
+        "num_read": sum(not row["reason"] for row in rows),
+        "num_relaxed": relaxed,
+        "num_with_energy": sum(row["e_above_hull_ev_per_atom"] is not None for row in rows),
+    }

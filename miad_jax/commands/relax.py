@@ -13,17 +13,19 @@ from __future__ import annotations
 import copy
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
 from miad_jax.commands import cli as command
+from miad_jax.commands import output
 from miad_jax.evaluation.samples import load_samples
 from miad_jax.evaluation.stability.nequix import NEQUIX
 from miad_jax.evaluation.stability.potentials import prepare_potential
 from miad_jax.evaluation.stability.relax import settings_of
-from miad_jax.evaluation.stability.relaxed import counts, relax_into
+from miad_jax.evaluation.stability.relaxed import counts, relax_into, sentence
 from miad_jax.parallel.pool import Pool
 from miad_jax.sampling.devices import cores_as_devices
 from miad_jax.storage.lock import one_writer
@@ -44,6 +46,7 @@ flags.DEFINE_float(
     "seconds_per_crystal", 600, "A relaxation that takes longer is failed", flag_values=FLAGS
 )
 flags.DEFINE_integer("num_workers", None, "Worker processes; default: cores", flag_values=FLAGS)
+output.define(FLAGS)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -53,14 +56,14 @@ def main(argv: Sequence[str]) -> int:
     given = copy.deepcopy(FLAGS)  # a second call in one process begins with the defaults
     source = command.parse(given, argv, str(__doc__), positional="CRYSTALS")
     settings_of(given.calculator, given.max_steps, given.fmax, given.seconds_per_crystal)
-    pool, folder = Pool(given.num_workers), Path(given.out)
+    pool, folder, out = Pool(given.num_workers), Path(given.out), output.Output.of(given)
     if given.calculator == NEQUIX:
         cores_as_devices()
-    prepare_potential(given.calculator, given.weights, progress=True)
+    prepare_potential(given.calculator, given.weights, progress=out.progress)
     with one_writer(folder):
         rows, found = relax_into(
             folder,
-            load_samples(source, num_workers=given.num_workers, progress=True),
+            load_samples(source, num_workers=given.num_workers, progress=out.progress),
             source=source,
             calculator=given.calculator,
             weights=given.weights,
@@ -68,13 +71,21 @@ def main(argv: Sequence[str]) -> int:
             fmax_ev_per_angstrom=given.fmax,
             seconds_per_crystal=given.seconds_per_crystal,
             executor=pool,
-            progress=True,
+            progress=out.progress,
         )
-    print(f"{counts(rows)}; relaxed.csv, relaxed.extxyz and cif/ are in {folder}")
-    if lost := [row["id"] for row, x in zip(rows, found, strict=True) if x.lost]:
+    out.say(f"{sentence(rows)}; relaxed.csv, relaxed.extxyz and cif/ are in {folder}")
+    lost = [row["id"] for row, x in zip(rows, found, strict=True) if x.lost]
+    out.finish({"command": "relax", **relaxed_facts(folder, rows), "lost": lost})
+    if lost:
         print(
             f"{len(lost)} crystals lack an outcome, as a worker process was lost; the same command "
             f"tries them again: {', '.join(lost[:5])}",
             file=sys.stderr,
         )
-    return command.FAILED if any(x.lost for x in found) else 0
+    return command.FAILED if lost else 0
+
+
+def relaxed_facts(folder: Path, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What programs are told of a folder of relaxed crystals."""
+    files = [folder / name for name in ("relaxed.csv", "relaxed.extxyz", "cif")]
+    return {"folder": folder, "files": files, "num_crystals": len(rows), **counts(rows)}

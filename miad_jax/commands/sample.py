@@ -7,40 +7,44 @@ Niggli cell with its atoms sorted by element; samples.npz holds the arrays as ge
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from absl import flags
 from jaxtyping import Float
 from ml_collections import ConfigDict
 
-from miad_jax.commands import asking, choosing, solving
+from miad_jax import hosts
+from miad_jax.commands import asking, choosing, output, solving
 from miad_jax.commands import cli as command
-from miad_jax.commands.relax import POTENTIALS_HELP, WEIGHTS_HELP
+from miad_jax.commands.relax import POTENTIALS_HELP, WEIGHTS_HELP, relaxed_facts
+from miad_jax.commands.sample_record import chunk_size_of, run_of, upgraded
 from miad_jax.commands.trajectories import NUM_STATES, TrajectoryWriter
-from miad_jax.config import load_config, upgraded, validate
-from miad_jax.data.sample_folder import SampleDirectory
+from miad_jax.config import validate
+from miad_jax.data.exported import ALWAYS, DEFAULT_FORMATS, PLACES, checked_formats, zip_samples
+from miad_jax.data.sample_folder import BYTES_OF_A_SAMPLE, SampleDirectory
 from miad_jax.evaluation import describe_all, write_summary
 from miad_jax.evaluation.report.summary import refined_sentence
 from miad_jax.evaluation.samples import load_samples
 from miad_jax.evaluation.stability.potentials import prepare_potential
-from miad_jax.evaluation.stability.relaxed import counts, relax_into
+from miad_jax.evaluation.stability.relaxed import relax_into, sentence
 from miad_jax.evaluation.validity.structure import NOT_FINITE
 from miad_jax.generation.drawing import Drawn, check, draw, draw_best, sampler_of, samples_at_a_time
 from miad_jax.generation.judge import Judge
 from miad_jax.model import DEFAULT, TrainedModel, load_model
-from miad_jax.parallel.progress import TerminalProgress
 from miad_jax.plots.trajectory import MAX_CELLS
 from miad_jax.request import Request
 from miad_jax.sampling import Sampler
 from miad_jax.sampling.devices import cores_as_devices
 from miad_jax.sampling.finite import first_not_finite, is_finite, why_not_finite
 from miad_jax.sampling.quality import why_too_few
+from miad_jax.storage.files import check_space
 from miad_jax.storage.lock import one_writer
 
 FLAGS = flags.FlagValues()
@@ -98,11 +102,22 @@ flags.DEFINE_integer(
     f"Steps between two states of a trajectory; default: about {NUM_STATES} states in all",
     flag_values=FLAGS,
 )
+flags.DEFINE_list(
+    "formats",
+    list(DEFAULT_FORMATS),
+    f"Formats of the crystals: {', '.join(PLACES)}",
+    flag_values=FLAGS,
+)
+flags.DEFINE_bool(
+    "zip", False, "Also pack the files of all formats as samples.zip", flag_values=FLAGS
+)
+output.define(FLAGS)
 
 
 def main(argv: Sequence[str]) -> int:
     """Sample as the command line says."""
     command.parse(FLAGS, argv, str(__doc__))
+    out, formats = output.Output.of(FLAGS), checked_formats(FLAGS.formats)
     for name in ("steps", "batch_size", "chunk_size", "trajectory_every"):
         value = FLAGS[name].value
         if value is not None and value < 1:
@@ -116,19 +131,23 @@ def main(argv: Sequence[str]) -> int:
     if FLAGS.relax_weights is not None and FLAGS.relax is None:
         raise ValueError("--relax_weights is given without --relax: add it, or leave both")
     cores_as_devices()
+    hosts.join()
+    if not hosts.is_first():
+        out = output.Output.to_nobody()
     if FLAGS.relax is not None:
-        prepare_potential(FLAGS.relax, FLAGS.relax_weights, progress=True)
+        prepare_potential(FLAGS.relax, FLAGS.relax_weights, progress=out.progress)
     model = load_model(FLAGS.checkpoint)
     config = validate(solving.config_with(FLAGS, model.config), num_devices=1)
-    request, judge = asking.request_of(FLAGS, config), choosing.judge_of(FLAGS)
-    chunk_size = FLAGS.chunk_size or _chunk_size_of(Path(FLAGS.out))
+    request, judge = asking.request_of(FLAGS, config), choosing.judge_of(FLAGS, out.progress)
+    chunk_size = FLAGS.chunk_size or chunk_size_of(Path(FLAGS.out))
     sampler = sampler_of(model, config, request, chunk_size=chunk_size)
-    if warning := why_too_few(sampler.solver, sampler.control, model.diffusion):
+    warning = why_too_few(sampler.solver, sampler.control, model.diffusion)
+    if warning and hosts.is_first():
         print(f"warning: {warning}", file=sys.stderr)
-    batch_size = FLAGS.batch_size or samples_at_a_time(sampler)
+    batch_size = hosts.of_first(FLAGS.batch_size or samples_at_a_time(sampler))
     check(request, model, sampler.size)
-    with one_writer(Path(FLAGS.out)):
-        return _sample_into_folder(model, config, request, judge, sampler, batch_size)
+    with one_writer(Path(FLAGS.out)) if hosts.is_first() else nullcontext():
+        return _sample_into_folder(model, config, request, judge, sampler, batch_size, formats, out)
 
 
 def _sample_into_folder(
@@ -138,17 +157,24 @@ def _sample_into_folder(
     judge: Judge | None,
     sampler: Sampler,
     batch_size: int,
+    formats: Sequence[str],
+    out: output.Output,
 ) -> int:
-    """Draw what is missing in the folder, and say what is there; returns the exit code."""
-    directory = SampleDirectory.open(FLAGS.out, _run(model, config, sampler), upgrade=_upgraded)
-
+    """Draw what is missing in the folder; the first process finishes it. Returns the exit code."""
+    with hosts.first_one_first():
+        directory = SampleDirectory.open(
+            FLAGS.out, run_of(FLAGS, model, config, sampler), upgrade=upgraded
+        )
     infused, every = config.infusion.enabled, None
     if FLAGS.trajectory:
         every = FLAGS.trajectory_every or max(1, round(sampler.num_steps / NUM_STATES))
     trajectories = TrajectoryWriter(directory.path)
-    missing = sorted(set(range(FLAGS.num)) - directory.done())
-    num_done = FLAGS.num - len(missing)
-    with TerminalProgress().bar("sampling", FLAGS.num, "samples", num_done) as bar:
+    share, done = _own_share(FLAGS.num, batch_size), directory.done()
+    has_others = bool(done)
+    missing = sorted(share - done)
+    check_space(directory.path, len(missing), BYTES_OF_A_SAMPLE, "samples")
+    num_done = len(share) - len(missing)
+    with out.progress.bar("sampling", len(share), "samples", num_done) as bar:
         for indices in _runs(missing, batch_size):
             options: dict[str, Any] = {
                 "indices": indices,
@@ -161,7 +187,7 @@ def _sample_into_folder(
                 drawn = draw(sampler, model, request, **options)
             else:
                 drawn = draw_best(sampler, model, request, judge, **options)
-            _tell_not_finite(drawn, indices, has_others=bool(directory.done()))
+            _tell_not_finite(drawn, indices, has_others=has_others)
             extra = {"num_real_atoms": drawn.num_real} if FLAGS.record_num_atoms else {}
             rows = describe_all(drawn.crystals, infused=infused, refine_angstrom=FLAGS.refine)
             if not request.asks_nothing:
@@ -172,8 +198,25 @@ def _sample_into_folder(
                 # Before the batch, whose samples are not drawn again once it is on disk.
                 trajectories.write_batch(indices[0], drawn.trajectory, rows)
             directory.write_batch(indices[0], drawn.crystals, rows, **extra)
+            has_others = True
 
-    samples = directory.finish()
+    hosts.wait_for_all()
+    with hosts.first_one_first():
+        if not hosts.is_first():
+            return 0
+        return _finish(directory, model, request, trajectories, formats, out)
+
+
+def _finish(
+    directory: SampleDirectory,
+    model: TrainedModel,
+    request: Request,
+    trajectories: TrajectoryWriter,
+    formats: Sequence[str],
+    out: output.Output,
+) -> int:
+    """Make the files of all samples, and say what is there; returns the exit code."""
+    samples = directory.finish(formats, progress=out.progress)
     summary = write_summary(
         directory.path,
         samples.rows,
@@ -182,19 +225,34 @@ def _sample_into_folder(
         refine_angstrom=FLAGS.refine,
         reference_histogram=model.histogram,
     )
-    print(
+    places = [*(PLACES[name] for name in formats), *ALWAYS]
+    if FLAGS.zip or (directory.path / "samples.zip").exists():
+        places.append(zip_samples(directory.path).name)
+    out.say(
         f"{summary['num_crystals']} crystals of {summary['num_samples']} samples, "
         f"{summary['num_valid_structures']} valid and {summary['num_plausible']} plausible "
-        f"structures, in {directory.path}: cif/, samples.extxyz, samples.csv, samples.npz, "
-        "summary.md, summary.png"
+        f"structures, in {directory.path}: {', '.join(places)}"
     )
+    result: dict[str, Any] = {
+        "command": "sample",
+        "folder": directory.path,
+        "files": [directory.path / place for place in places],
+        **summary,
+    }
     if not request.asks_nothing:
-        print(_met(samples.rows))
+        result |= _answers(samples.rows)
+        out.say(
+            f"{result['num_as_asked']} of {len(samples.rows)} samples are as asked, of "
+            f"{result['num_drawn']} that were drawn"
+        )
     if FLAGS.trajectory:
-        print(trajectories.finish())
+        out.say(trajectories.finish())
     if FLAGS.refine is not None:
-        print(refined_sentence(summary, FLAGS.refine))
-    code = 0 if FLAGS.relax is None else _relax(directory.path)
+        out.say(refined_sentence(summary, FLAGS.refine))
+    code = 0
+    if FLAGS.relax is not None:
+        code, result["relaxed"] = _relax(directory.path, out)
+    out.finish(result)
     if bad := [str(row["index"]) for row in samples.rows if row["reason"] == NOT_FINITE]:
         print(
             f"{len(bad)} of {len(samples.rows)} samples hold NaN or infinity: "
@@ -219,18 +277,23 @@ def _tell_not_finite(drawn: Drawn, indices: Sequence[int], *, has_others: bool) 
     print(f"\nwarning: {said}", file=sys.stderr)
 
 
-def _relax(folder: Path) -> int:
-    """Relax all samples of a folder; returns the exit code, 1 if a worker process was lost."""
+def _relax(folder: Path, out: output.Output) -> tuple[int, dict[str, Any]]:
+    """Relax all samples of a folder.
+
+    Returns:
+        The exit code, 1 if a worker process was lost, and what programs are told.
+    """
     rows, found = relax_into(
         folder / "relaxed",
-        load_samples(folder, progress=True),
+        load_samples(folder, progress=out.progress),
         source=folder,
         calculator=FLAGS.relax,
         weights=FLAGS.relax_weights,
-        progress=True,
+        progress=out.progress,
     )
-    print(f"{counts(rows)}; relaxed.csv, relaxed.extxyz and cif/ are in {folder / 'relaxed'}")
-    return command.FAILED if any(x.lost for x in found) else 0
+    out.say(f"{sentence(rows)}; relaxed.csv, relaxed.extxyz and cif/ are in {folder / 'relaxed'}")
+    code = command.FAILED if any(x.lost for x in found) else 0
+    return code, relaxed_facts(folder / "relaxed", rows)
 
 
 def _with_answers(rows: Sequence[dict[str, Any]], drawn: Drawn) -> list[dict[str, Any]]:
@@ -265,58 +328,15 @@ def _other_space_group(row: dict[str, Any]) -> list[str]:
     return [f"has space group {found}"] if FLAGS.space_group not in (None, found) else []
 
 
-def _met(rows: Sequence[dict[str, Any]]) -> str:
+def _answers(rows: Sequence[dict[str, Any]]) -> dict[str, int]:
     met, attempts = (sum(row[name] for row in rows) for name in ("is_as_asked", "attempts"))
-    return f"{met} of {len(rows)} samples are as asked, of {attempts} that were drawn"
+    return {"num_as_asked": met, "num_drawn": attempts}
 
 
-def _chunk_size_of(folder: Path) -> int | None:
-    """That of the samples in a folder, which more of them share; None where there are none."""
-    if not (folder / "run.json").is_file():
-        return None
-    return SampleDirectory.read_only(folder).run.get("chunk_size")
-
-
-def _run(model: TrainedModel, config: ConfigDict, sampler: Sampler) -> dict[str, Any]:
-    """What the samples and their files depend on.
-
-    A run that refines nothing says nothing of it, as folders of version 0.1 do.
-    """
-    more: dict[str, Any] = {} if FLAGS.refine is None else {"refine_angstrom": FLAGS.refine}
-    if asked := asking.asked(FLAGS):
-        more |= {"asked": asked, "attempts": FLAGS.attempts}
-    more |= choosing.chosen_by(FLAGS)
-    trained = model.config.to_dict()
-    del trained["sampling"]  # what is taken of it stands beside it
-    return {
-        "seed": FLAGS.seed,
-        "sampling": {**config.sampling.to_dict(), "steps": sampler.num_steps},
-        "chunk_size": sampler.chunk_size,
-        **more,
-        "checkpoint_step": model.step,
-        "parameters": model.digest,
-        "data_fingerprint": model.fingerprint,
-        "config": trained,
-    }
-
-
-def _upgraded(run: dict[str, Any]) -> dict[str, Any]:
-    """The record of an older version: fields stand where they are now, new ones at their defaults.
-
-    Version 0.1 wrote the fields of sampling beside the seed.
-    """
-    old = {name: run.pop(name) for name in _OF_0_1 if name in run}
-    config = upgraded(run["config"])
-    if old:
-        old["sampling_steps"] = old.pop("steps")
-        config = upgraded({**config, "diffusion": {**config["diffusion"], **old}})
-    else:
-        config["sampling"] = run["sampling"]
-    trained = json.loads(json.dumps(load_config(config).to_dict()))
-    return {**run, "sampling": trained.pop("sampling"), "config": trained}
-
-
-_OF_0_1 = ("steps", "ending", "coords_score", "corrector_gamma", "type_temperature")
+def _own_share(num: int, batch_size: int) -> set[int]:
+    """The indices that this process draws: whole batches, dealt out in turn."""
+    index, processes = np.arange(num), jax.process_count()
+    return set(index[index // batch_size % processes == jax.process_index()].tolist())
 
 
 def _runs(indices: list[int], longest: int) -> Iterator[list[int]]:

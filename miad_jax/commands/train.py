@@ -15,19 +15,21 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from miad_jax import config as config_fields
+from miad_jax import hosts
 from miad_jax.commands import cli as command
-from miad_jax.model import load_model
-from miad_jax.parallel.progress import TerminalProgress
+from miad_jax.commands import output
+from miad_jax.fine_tuning import load_initial
 from miad_jax.spelling import did_you_mean
 from miad_jax.training import Checkpoints, Initial, load_training_data
 from miad_jax.training.loop import number_of_steps, train
+from miad_jax.training.metrics_file import MetricsFile
 
 FLAGS = flags.FlagValues()
 config_flags.DEFINE_config_file(
     "config",
     None,
-    "Name of a configuration of the package (mp20, perov5, carbon24, alex_mp20, prototypes) or a "
-    "file, with :VARIANT behind it; default: the embedded data set's",
+    "Name of a configuration of the package (mp20, perov5, carbon24, alex_mp20, mpts52, prototypes)"
+    " or a file, with :VARIANT behind it; default: the embedded data set's",
     flag_values=FLAGS,
 )
 flags.DEFINE_string(
@@ -40,6 +42,7 @@ flags.DEFINE_string(
     "from; a run that has a checkpoint continues from that",
     flag_values=FLAGS,
 )
+output.define(FLAGS)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -50,12 +53,14 @@ def main(argv: Sequence[str]) -> int:
     command.parse(FLAGS, argv, str(__doc__))
     if FLAGS.workdir is None:
         raise ValueError("no --workdir: name a folder for checkpoints and metrics")
+    hosts.join()
     FLAGS.config.data.properties = _names(FLAGS.config.data.properties)
     config = config_fields.validate(FLAGS.config)
     workdir, initial = Path(FLAGS.workdir), None
     if FLAGS.init_from is not None and Checkpoints(workdir).latest() is None:
         initial = load_initial(FLAGS.init_from)
-    run(config, workdir, initial)
+    out = output.Output.of(FLAGS) if hosts.is_first() else output.Output.to_nobody()
+    run(config, workdir, initial, out)
     return 0
 
 
@@ -94,42 +99,40 @@ def _configs() -> Path:
     return next(x for x in (package / "configs", package.parent / "configs") if x.is_dir())
 
 
-def load_initial(name_or_path: str) -> Initial:
-    """The parameters of a trained model, and what they are.
-
-    Raises:
-        ValueError: If there is no such model.
-    """
-    model = load_model(name_or_path)
-    config = model.config.to_dict()
-    config["data"]["path"] = Path(config["data"]["path"]).name
-    source = {
-        "name": Path(name_or_path).name,
-        "step": model.step,
-        "data_fingerprint": model.fingerprint,
-        "config": config,
-    }
-    return Initial(model.params, source)
-
-
 def run(
     config: ConfigDict,
     workdir: Path,
-    initial: Initial | None = None,
+    initial: Initial | None,
+    out: output.Output,
 ) -> None:
     """Load the data, train with a progress bar until a signal, say where the result lies."""
-    progress = TerminalProgress()
-    data = load_training_data(config, progress=progress)
-    for line in data.rejections:
+    progress = out.progress
+    with hosts.first_one_first():
+        data = load_training_data(config, progress=progress)
+    for line in data.remarks:
         progress.say(line)
-    progress.say(
-        f"{len(data.train)} training and {len(data.validation)} validation crystals of "
-        f"{config.data.path} ({data.num_left_out} larger ones left out); "
-        f"{jax.local_device_count()} × {jax.devices()[0].device_kind}"
-    )
+    progress.say(f"on {jax.device_count()} × {jax.devices()[0].device_kind}")
     num_steps = number_of_steps(config, len(data.train))
     # From here on there is something to keep; a signal before that ends at once.
     should_stop = command.stop_on_signal()
     with progress.bar("training", num_steps, "steps") as bar:
         state = train(config, data, workdir, initial=initial, bar=bar, should_stop=should_stop)
-    progress.say(f"step {int(state.step)}: checkpoint and metrics.jsonl in {workdir}")
+    if not hosts.is_first():
+        return
+    step = int(state.step)
+    progress.say(f"step {step}: checkpoint and metrics.jsonl in {workdir}")
+    out.finish(
+        {
+            "command": "train",
+            "folder": workdir,
+            "files": [workdir / "checkpoints" / str(step), workdir / "metrics.jsonl"],
+            "step": step,
+            "num_steps": num_steps,
+            "is_complete": step >= num_steps,
+            "num_train": len(data.train),
+            "num_validation": len(data.validation),
+            "num_left_out": data.num_left_out,
+            "remarks": data.remarks,
+            "metrics": MetricsFile(workdir / "metrics.jsonl").newest(),
+        }
+    )

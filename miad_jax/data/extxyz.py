@@ -79,7 +79,7 @@ def _row(frame: list[str], name: str) -> Row:
             said = f"{error.args[0]!r} is no element"
         return Row(name, reason=f"cannot be read as extended XYZ: {said}")
     known = {**atoms.info, **(atoms.calc.results if atoms.calc else {})}
-    columns = {key: str(value) for key, value in known.items() if _is_single(value)}
+    columns = {key: str(value) for key, value in known.items() if is_single(value)}
     id_name = next((key for key in ("material_id", "id") if key in columns), None)
     name = columns.pop(id_name) if id_name else name
     if atoms.cell.rank == 3 and not atoms.pbc.all():
@@ -111,7 +111,7 @@ def _with_hydrogen(frame: list[str]) -> list[str]:
     return found
 
 
-def _is_single(value: Any) -> bool:
+def is_single(value: Any) -> bool:
     """Whether a value is one number, text or truth value, and no list that was left as text."""
     if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
         return False

@@ -1,5 +1,7 @@
 """Load a dataset by name or path, through a cache of packed files.
 
+A large set is packed part by part: packing that was interrupted goes on after its last whole part.
+
 The cache lies in `datasets/` under `$MIAD_JAX_CACHE`, else `$XDG_CACHE_HOME/miad_jax`, else
 `~/.cache/miad_jax`. A file's name there is the hash of the source's content and of how it
 was packed, so a changed source or setting is another file, and nothing there is ever stale.
@@ -9,25 +11,39 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from miad_jax.crystal import Crystal
 from miad_jax.data.folder import crystal_files
-from miad_jax.data.packed import FORMAT_VERSION, Records, load_packed, save_packed
+from miad_jax.data.packed import READABLE_VERSIONS, Records, load_packed, save_packed
 from miad_jax.data.packing import pack
 from miad_jax.data.published import PUBLISHED
-from miad_jax.data.reading import READERS, SPLITS, read_rows, split_file, suffix
-from miad_jax.data.row import is_cif, is_poscar
+from miad_jax.data.reading import (
+    READERS,
+    SPLITS,
+    crystal_list_rows,
+    read_rows,
+    split_file,
+    suffix,
+)
+from miad_jax.data.row import Row, is_cif, is_poscar
 from miad_jax.parallel.executor import Executor
 from miad_jax.parallel.progress import Progress
 from miad_jax.spelling import did_you_mean
 from miad_jax.storage.cache import default_cache_dir
+from miad_jax.storage.hashed import hash_of_arrays
+
+if TYPE_CHECKING:
+    from ase import Atoms
+    from pymatgen.core import Structure
 
 EMBEDDED = {"prototypes": Path(__file__).with_name("prototypes.npz")}
 """Datasets that come with the package, by name."""
@@ -41,7 +57,7 @@ _PACKING_VERSION = 1
 
 
 def load_dataset(
-    name_or_path: str | os.PathLike[str],
+    name_or_path: str | os.PathLike[str] | Sequence[Structure | Atoms],
     split: str = "train",
     *,
     primitive: bool = True,
@@ -59,11 +75,13 @@ def load_dataset(
       with a column `cif`, or .zip, .extxyz or a folder of CIFs or POSCARs;
     - a single such file, a CIF, a POSCAR, or a folder of them: it has no splits, and "train" and
       "all" both give the whole of it;
+    - a folder that `python -m miad_jax.sample` wrote, whose `samples.extxyz` is read;
     - a .npz that `save_packed` wrote, taken as it is; its column `split`, if there, selects.
 
     Args:
         name_or_path: "prototypes", the set that comes with the package, or a path; a path
-            with the name of a set is written "./prototypes".
+            with the name of a set is written "./prototypes". Or crystals: pymatgen Structures,
+            whose `properties` are the columns, or ASE Atoms, whose `info` is.
         split: "train", "val", "test", or "all" for the three together.
         primitive: Whether to find the primitive cell.
         niggli: Whether to Niggli-reduce the cell.
@@ -88,6 +106,15 @@ def load_dataset(
     """
     if split not in (*SPLITS, "all"):
         raise ValueError(f"split is {split!r}; allowed: {', '.join(SPLITS)}, all")
+    work: dict[str, Any] = {
+        "primitive": primitive,
+        "niggli": niggli,
+        "num_workers": num_workers,
+        "executor": executor,
+        "progress": progress,
+    }
+    if not isinstance(name_or_path, str | os.PathLike):
+        return _load_list(name_or_path, split, work)
     path = _existing(name_or_path)
     if suffix(path) == ".npz":
         return _load_split(path, split)
@@ -95,23 +122,22 @@ def load_dataset(
     sources = _sources(path, split)
     fingerprint = split_fingerprint(path, split, primitive=primitive, niggli=niggli)
     root = Path(cache_dir) if cache_dir is not None else default_cache_dir()
-    cached = root / "datasets" / f"{fingerprint}-v{FORMAT_VERSION}-r{_READING_VERSION}.npz"
-    if cached.exists():
+    of_version = [
+        root / "datasets" / f"{fingerprint}-v{version}-r{_READING_VERSION}.npz"
+        for version in READABLE_VERSIONS
+    ]
+    for cached in filter(Path.exists, of_version):
         try:
             return load_packed(cached)
         except ValueError as error:
             warnings.warn(f"{error}. It is now made again.", stacklevel=2)
-    crystals, records = pack(
-        chain.from_iterable(map(read_rows, sources)),
-        primitive=primitive,
-        niggli=niggli,
-        num_workers=num_workers,
-        executor=executor,
-        progress=progress,
-    )
+    cached, parts = of_version[0], of_version[0].with_suffix(".parts")
+    rows, num_rows = _rows(sources), _num_rows(sources)
+    crystals, records = pack(rows, num_rows=num_rows, folder=parts, **work)
     records = replace(records, fingerprint=fingerprint)
     try:
         save_packed(cached, crystals, records)
+        shutil.rmtree(parts, ignore_errors=True)
     except OSError as error:
         warnings.warn(
             f"the packed dataset could not be kept ({error}), so the next load reads the CIFs "
@@ -140,12 +166,16 @@ def split_fingerprint(
     return _fingerprint(_sources(path, split), settings)
 
 
-def available_splits(name_or_path: str | os.PathLike[str]) -> list[str]:
-    """The splits that a dataset has; ["train"] for one that is not divided.
+def available_splits(
+    name_or_path: str | os.PathLike[str] | Sequence[Structure | Atoms],
+) -> list[str]:
+    """The splits that a dataset has; ["train"] for one that is not divided, as a list.
 
     Raises:
         ValueError: If the name is unknown, or a packed file cannot be read.
     """
+    if not isinstance(name_or_path, str | os.PathLike):
+        return ["train"]
     path = _existing(name_or_path)
     if suffix(path) == ".npz":
         column = load_packed(path)[1].columns.get("split")
@@ -153,6 +183,18 @@ def available_splits(name_or_path: str | os.PathLike[str]) -> list[str]:
         return [split for i, split in enumerate(SPLITS) if i in present]
     found = [split for split in SPLITS if path.is_dir() and split_file(path, split) is not None]
     return found or ["train"]
+
+
+def _rows(sources: Sequence[Path]) -> Iterator[Row]:
+    """The rows of all files, one by one."""
+    return chain.from_iterable(map(read_rows, sources))
+
+
+def _num_rows(sources: Sequence[Path]) -> int:
+    """How many rows there are: reading them takes little beside making crystals of them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what there is to say is said by the other reading
+        return sum(1 for _ in _rows(sources))
 
 
 def _existing(name_or_path: str | os.PathLike[str]) -> Path:
@@ -175,12 +217,31 @@ def _sources(path: Path, split: str) -> list[Path]:
                 f"or add {split}.csv"
             )
         return list(present.values()) if split == "all" else [present[split]]
+    _check_undivided(str(path), split)
+    if (path / "run.json").is_file() and (path / "batches").is_dir():
+        formats = ("samples.extxyz", "cif", "poscar")  # of the same crystals
+        return [next((path / x for x in formats if (path / x).exists()), path)]
+    return [path]
+
+
+def _check_undivided(name: str, split: str) -> None:
+    """Refuse a part of a set without parts."""
     if split not in ("train", "all"):
         raise ValueError(
-            f"{path} has no splits, so there is no {split!r}: ask for 'train' or 'all', which "
+            f"{name} has no splits, so there is no {split!r}: ask for 'train' or 'all', which "
             f"give the whole of it, or give a folder with train.csv, val.csv and test.csv"
         )
-    return [path]
+
+
+def _load_list(
+    crystals: Sequence[Structure | Atoms], split: str, work: Mapping[str, Any]
+) -> tuple[Crystal, Records]:
+    """Crystals that are in memory; what they are is their fingerprint."""
+    _check_undivided("a list of crystals", split)
+    packed, records = pack(crystal_list_rows(crystals), **work)
+    arrays = {name: np.asarray(getattr(packed, name)) for name in ("lattice", "frac_coords")}
+    arrays |= {"atom_types": np.asarray(packed.atom_types), **records.columns}
+    return packed, replace(records, fingerprint=hash_of_arrays(arrays))
 
 
 def _load_split(path: Path, split: str) -> tuple[Crystal, Records]:

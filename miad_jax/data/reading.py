@@ -9,12 +9,13 @@ from __future__ import annotations
 import csv
 import os
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from miad_jax.data.archive import read_zip
-from miad_jax.data.extxyz import read_extxyz
+from miad_jax.data.extxyz import is_single, read_extxyz
 from miad_jax.data.folder import read_crystal_file, read_folder
 from miad_jax.data.row import Row, is_cif, is_poscar
 from miad_jax.data.text import MAX_CRYSTAL_BYTES, TooLarge, printable, table_lines
@@ -54,6 +55,20 @@ def read_rows(path: str | os.PathLike[str]) -> Iterator[Row]:
         yield replace(row, id=printable(row.id))
     if empty:
         raise ValueError(f"{path} holds no crystal: give a file with at least one")
+
+
+def crystal_list_rows(crystals: Iterable[Any]) -> Iterator[Row]:
+    """A row of each Structure or Atoms; the id is its `material_id`, else `id`, else its place.
+
+    Columns are the single values of a Structure's `properties`, or of the `info` of Atoms.
+    """
+    if hasattr(crystals, "lattice") or hasattr(crystals, "cell"):
+        crystals = [crystals]  # one crystal, which iterates over its sites
+    for place, crystal in enumerate(crystals):
+        known = getattr(crystal, "properties", None) or getattr(crystal, "info", None) or {}
+        columns = {str(key): str(x) for key, x in known.items() if is_single(x)}
+        id_name = next((key for key in ("material_id", "id") if key in columns), None)
+        yield Row(columns.pop(id_name) if id_name else str(place), crystal, columns)
 
 
 def split_file(folder: Path, split: str) -> Path | None:

@@ -2,10 +2,10 @@
 
     run.json            what identifies the run
     batches/            one file a batch: crystals, rows and extras; the only state there is
-    cif/000123_NaCl.cif crystals as `written.as_written` gives them: in the Niggli cell,
-    samples.extxyz      right-handed, sorted by element, and refined if the run says so
-    samples.csv         a row for every sample, also for those that are no crystal
     samples.npz         every sample as generated, mirage atoms included
+    cif/, samples.csv … crystals in the formats of `exported`, as `written.as_written` gives
+                        them: in the Niggli cell, right-handed, sorted by element, and refined if
+                        the run says so
 
 A batch is one file that is moved into place whole, so an interrupt loses at most the batch in
 the making, and a second call goes on after the last one. The other files are made from the
@@ -14,10 +14,11 @@ batches, and made again when there are more. Batches and `samples.npz` hold arra
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,11 +28,12 @@ import numpy as np
 from jaxtyping import Int, Shaped
 
 from miad_jax.crystal import Crystal
-from miad_jax.data.formats import csv_text, extxyz_text, npz_bytes, plain_formula
-from miad_jax.data.structures import to_structures
+from miad_jax.data.exported import DEFAULT_FORMATS, ONE_FILE_EACH, export
+from miad_jax.data.formats import npz_bytes
 from miad_jax.data.written import as_written
 from miad_jax.mirage import reduce
 from miad_jax.padding import resize
+from miad_jax.parallel.progress import Progress, as_progress
 from miad_jax.storage.files import remove_partial_files, write_atomically
 from miad_jax.storage.hashed import SHA256, hashed_npz, read_npz
 from miad_jax.storage.run_record import RunRecord
@@ -39,6 +41,9 @@ from miad_jax.storage.run_record import RunRecord
 _RECORD = RunRecord("run.json", format="miad_jax samples 1", kind="samples", key="run")
 _ARRAYS = ("lattice", "frac_coords", "atom_types", "mask")
 _RESERVED = frozenset({*_ARRAYS, "index", "rows", SHA256})
+BYTES_OF_A_SAMPLE = 6_000
+"""What a sample takes on a disk at least: a block of 4 kB for its CIF, its share of the rest."""
+
 _BATCH_NAME = re.compile(r"(\d+)-(\d+)\.npz")
 
 
@@ -95,9 +100,10 @@ class SampleDirectory:
         """
         path = Path(path)
         run = _RECORD.open(path, run, upgrade=upgrade)
-        for folder in (path / "batches", path / "cif"):
-            folder.mkdir(exist_ok=True)
-            remove_partial_files(folder)
+        (path / "batches").mkdir(exist_ok=True)
+        for folder in ("batches", *ONE_FILE_EACH):
+            if (path / folder).is_dir():
+                remove_partial_files(path / folder)
         return cls(path, run)
 
     @classmethod
@@ -112,6 +118,11 @@ class SampleDirectory:
     def done(self) -> set[int]:
         """Indices of the samples that are on disk."""
         return {index for first, last, _ in self._batches() for index in range(first, last + 1)}
+
+    @functools.cached_property
+    def _taken(self) -> set[int]:
+        """Indices that are not written again; the folder is listed once, not at every batch."""
+        return self.done()
 
     def write_batch(
         self,
@@ -148,7 +159,8 @@ class SampleDirectory:
         if clash := sorted(_RESERVED.intersection(extra)):
             raise ValueError(f"extra arrays cannot be named {', '.join(clash)}: rename them")
         last_index = first_index + len(crystals) - 1
-        if twice := self.done().intersection(range(first_index, last_index + 1)):
+        indices = range(first_index, last_index + 1)
+        if twice := self._taken.intersection(indices):
             raise ValueError(
                 f"{len(twice)} of the samples {first_index} to {last_index} are in {self.path} "
                 f"already, the first is {min(twice)}: generate only those that done() lacks"
@@ -157,6 +169,7 @@ class SampleDirectory:
         arrays["rows"] = np.array([json.dumps(dict(row), ensure_ascii=False) for row in rows])
         name = f"{first_index:06d}-{last_index:06d}.npz"
         write_atomically(self.path / "batches" / name, hashed_npz(arrays | extra))
+        self._taken.update(indices)
 
     def read(self) -> Samples:
         """Read all samples that are on disk, whatever batches they came in.
@@ -190,21 +203,23 @@ class SampleDirectory:
             extra={name: _join_extra(name, batches) for name in extra},
         )
 
-    def finish(self) -> Samples:
+    def finish(
+        self, formats: Iterable[str] = DEFAULT_FORMATS, *, progress: Progress | bool = False
+    ) -> Samples:
         """Make the files that people read from all samples on disk, and return the samples.
 
-        CIF files that exist are left as they are.
+        Formats that are there from an earlier call are kept up to date. Files of single crystals
+        that exist are left as they are.
+
+        Args:
+            formats: Names of `exported.PLACES`.
+            progress: Where to show how far it has come.
         """
         samples = self.read()
         good = [i for i, row in enumerate(samples.rows) if not row["reason"]]
         rows = [samples.rows[i] for i in good]
         crystals = self._written(reduce(samples.crystals[good]) if good else [], rows)
-        for crystal, row in zip(crystals, rows, strict=True):
-            path = self.path / "cif" / f"{row['index']:06d}_{plain_formula(row['formula'])}.cif"
-            if not path.exists():
-                write_atomically(path, to_structures([crystal])[0].to(fmt="cif"))
-        write_atomically(self.path / "samples.extxyz", extxyz_text(crystals, rows))
-        write_atomically(self.path / "samples.csv", csv_text(samples.rows))
+        export(self.path, formats, crystals, rows, samples.rows, as_progress(progress))
         arrays = {name: getattr(samples.crystals, name) for name in _ARRAYS}
         arrays |= {"index": samples.index, **samples.extra}
         write_atomically(self.path / "samples.npz", npz_bytes(arrays))

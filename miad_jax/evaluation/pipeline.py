@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from miad_jax.evaluation.plan import make_plan
 from miad_jax.evaluation.reference import Reference, load_reference
@@ -27,10 +28,13 @@ from miad_jax.parallel.pool import Pool
 from miad_jax.parallel.progress import Progress, as_progress
 from miad_jax.storage.lock import one_writer
 
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
 
 def evaluate(
     structures: Source,
-    reference: str | os.PathLike[str] | Reference,
+    reference: str | os.PathLike[str] | Sequence[Structure] | Reference,
     *,
     out: str | os.PathLike[str] | None = None,
     calculator: str = CHGNET,
@@ -66,8 +70,9 @@ def evaluate(
         structures: The folder of samples that `python -m miad_jax.sample` wrote; a folder of
             CIFs or POSCARs, a zip of CIFs, an extxyz, or a CSV with a column `cif`; a batch of
             crystals; or a list of pymatgen Structures, None for a sample that failed.
-        reference: A data set, its name or its path. Its training split is what is known already,
-            its test split what is to be covered, its formation energies make the hull.
+        reference: A data set, its name or its path, or a list of pymatgen Structures. Its training
+            split is what is known already, its test split what is to be covered, its formation
+            energies make the hull.
         out: Folder for the report, for what continues an interrupted call, and for relaxations.
             None writes nothing, and keeps neither matches nor relaxations.
         calculator: Potential that relaxes the samples: "chgnet", "nequix", "sevennet",

@@ -87,7 +87,7 @@ class Reference:
 
 
 def load_reference(
-    name_or_path: str | os.PathLike[str],
+    name_or_path: str | os.PathLike[str] | Sequence[Structure],
     *,
     splits: Collection[str] | None = None,
     executor: Executor | None = None,
@@ -96,7 +96,7 @@ def load_reference(
     """Load a data set; it needs a training split only.
 
     Args:
-        name_or_path: As `load_dataset` takes it.
+        name_or_path: As `load_dataset` takes it; a list of crystals is a training split.
         splits: Those to be loaded, as far as they are there; None for all. The training split
             always is. The reference's fingerprint does not depend on it.
         executor: Where crystals are read that the cache does not hold.
@@ -113,7 +113,11 @@ def load_reference(
         if split == "train" or splits is None or split in splits
     }
     train, records = loaded["train"]
-    fingerprints = (split_fingerprint(name_or_path, split) for split in available)
+    if isinstance(name_or_path, str | os.PathLike):
+        name = str(name_or_path)
+        fingerprints = [split_fingerprint(name_or_path, split) for split in available]
+    else:
+        name, fingerprints = f"{len(name_or_path)} structures", [records.fingerprint]
     digest = hashlib.sha256(" ".join(fingerprints).encode())
     energies = None
     if all(FORMATION_ENERGY in found.columns for _, found in loaded.values()):
@@ -124,7 +128,7 @@ def load_reference(
             ]
         )
     return Reference(
-        name=str(name_or_path),
+        name=name,
         train=train,
         train_records=records,
         test=loaded["test"][0] if "test" in loaded else None,

@@ -21,7 +21,7 @@ from miad_jax.data.written import as_written
 from miad_jax.evaluation.describe import describe, no_crystal_row
 from miad_jax.mirage import reduce
 from miad_jax.parallel.executor import Executor
-from miad_jax.parallel.progress import Progress
+from miad_jax.parallel.progress import Progress, as_progress
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -73,10 +73,10 @@ def load_samples(
         on_host = jax.tree.map(np.asarray, source)
         source = [on_host[i] for i in range(len(on_host))] if source.batch_shape else [on_host]
     if not isinstance(source, str | os.PathLike):
-        return _from_list(list(source))
+        return _from_list(list(source), progress)
     path = Path(source)
     if (path / "run.json").is_file() and (path / "batches").is_dir():
-        return _from_sample_directory(path)
+        return _from_sample_directory(path, progress)
     rows = list(read_rows(path))
     arrays = standardize_rows(
         rows,
@@ -87,10 +87,12 @@ def load_samples(
         progress=progress,
     )
     crystals = [x if isinstance(x, str) else stack([x])[0] for x in arrays]
-    return _described([row.id for row in rows], crystals)
+    return _described([row.id for row in rows], crystals, progress)
 
 
-def _from_list(samples: Sequence[Structure | Crystal | None]) -> SampleSet:
+def _from_list(
+    samples: Sequence[Structure | Crystal | None], progress: Progress | bool
+) -> SampleSet:
     if not samples:
         raise ValueError("there is no sample to evaluate: the list is empty")
     crystals: list[Crystal | str] = []
@@ -106,10 +108,10 @@ def _from_list(samples: Sequence[Structure | Crystal | None]) -> SampleSet:
                 crystals.append(stack([structure_arrays(sample)])[0])
         except ValueError as error:
             crystals.append(str(error))
-    return _described([str(i) for i in range(len(samples))], crystals)
+    return _described([str(i) for i in range(len(samples))], crystals, progress)
 
 
-def _from_sample_directory(path: Path) -> SampleSet:
+def _from_sample_directory(path: Path, progress: Progress | bool) -> SampleSet:
     directory = SampleDirectory.read_only(path)
     samples = directory.read()
     crystals: list[Crystal | str] = [str(row["reason"]) for row in samples.rows]
@@ -124,29 +126,33 @@ def _from_sample_directory(path: Path) -> SampleSet:
     if good:
         for i, crystal in zip(good, reduce(samples.crystals[np.array(good)]), strict=True):
             crystals[i] = as_written(crystal, tolerance).crystal if i in refined else crystal
-    found = _described([str(i) for i in samples.index], crystals)
+    found = _described([str(i) for i in samples.index], crystals, progress)
     for i in refined:
         found.rows[i]["refined"] = True
     return found
 
 
-def _described(ids: Sequence[str], crystals: Sequence[Crystal | str]) -> SampleSet:
+def _described(
+    ids: Sequence[str], crystals: Sequence[Crystal | str], progress: Progress | bool
+) -> SampleSet:
     """Rows and structures; a text in place of a crystal is the reason why there is none.
 
     An id that comes again gets a number behind it, so that every sample can be named.
     """
     rows: list[dict[str, Any]] = []
     structures: list[Structure | None] = []
-    for name, crystal in zip(_distinct(ids), crystals, strict=True):
-        structure = None
-        if isinstance(crystal, str):
-            row = no_crystal_row(crystal)
-        else:
-            row = describe(crystal, infused=False)
-            if not row["reason"]:
-                structure = to_structures([crystal])[0]
-        rows.append({"id": name, **row})
-        structures.append(structure)
+    with as_progress(progress).bar("describing", len(crystals), "crystals") as bar:
+        for name, crystal in zip(_distinct(ids), crystals, strict=True):
+            structure = None
+            if isinstance(crystal, str):
+                row = no_crystal_row(crystal)
+            else:
+                row = describe(crystal, infused=False)
+                if not row["reason"]:
+                    structure = to_structures([crystal])[0]
+            rows.append({"id": name, **row})
+            structures.append(structure)
+            bar.advance()
     return SampleSet(rows, structures)
 
 

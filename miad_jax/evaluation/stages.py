@@ -84,8 +84,11 @@ def _structures(work: Work) -> None:
 
 def _compositions(work: Work) -> None:
     """Which compositions are valid."""
-    for row, structure in zip(work.rows, work.samples.structures, strict=True):
-        row["valid_composition"] = structure is not None and valid_composition(_numbers(structure))
+    with work.progress.bar("compositions", len(work.rows), "crystals") as bar:
+        for row, structure in zip(work.rows, work.samples.structures, strict=True):
+            numbers = None if structure is None else _numbers(structure)
+            row["valid_composition"] = numbers is not None and valid_composition(numbers)
+            bar.advance()
     work.tables["Validity"] = metrics.structure_rates(work.rows)
 
 

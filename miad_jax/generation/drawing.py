@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,12 +92,14 @@ def draw_best(
         model: Whose samples they are.
         request: What is asked.
         judge: What says which is best.
-        options: The others of `draw`.
+        options: The others of `draw`, all by name.
     """
     first = draw(sampler, model, request, **options)
-    options["bar"] = Bar()
-    others = range(1, judge.best_of)
-    every = [first, *(draw(sampler, model, request, candidate=i, **options) for i in others)]
+    every, bar = [first], options.pop("bar")
+    for i in range(1, judge.best_of):
+        said = f"candidate {i + 1} of {judge.best_of}"
+        with bar.part(said, len(options["indices"]), "samples") as part:
+            every.append(draw(sampler, model, request, candidate=i, bar=part, **options))
     candidates = jax.tree.map(lambda *x: np.concatenate(x), *(x.crystals for x in every))
     energies = judge.energies(candidates).reshape(len(every), -1)
     misses = np.array([[bool(what) for what in x.missed] for x in every])
@@ -169,8 +172,9 @@ def draw(
                 sampler.first_time,
                 infused=model.config.infusion.enabled,
             )
-        shown = bar if attempt == 0 else Bar()
-        found: Any = sampler.draw(keys, num_atoms, condition, shown, **more)
+        said = f"attempt {attempt + 1} of {attempts}"
+        with nullcontext(bar) if attempt == 0 else bar.part(said, len(todo), "samples") as shown:
+            found: Any = sampler.draw(keys, num_atoms, condition, shown, **more)
         kept = found if kept is None else _put(kept, todo, found)
         drawn[todo] += 1
         for place, crystal in zip(todo, found[0], strict=True):

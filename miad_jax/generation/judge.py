@@ -6,7 +6,7 @@ relaxation.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float
@@ -17,6 +17,7 @@ from miad_jax.evaluation.stability.energies import e_above_hull, total_energy_ev
 from miad_jax.evaluation.stability.hull import Hull
 from miad_jax.evaluation.stability.relax import relax
 from miad_jax.mirage import reduce
+from miad_jax.parallel.progress import Progress
 from miad_jax.sampling.finite import is_finite
 
 
@@ -29,12 +30,14 @@ class Judge:
         calculator: The potential.
         weights: Name or file of its weights; None for its own.
         hull: Above which energies are measured.
+        progress: Where to show how far it has come.
     """
 
     best_of: int
     calculator: str
     weights: str | None
     hull: Hull
+    progress: Progress = field(default_factory=Progress)
 
     def energies(self, crystals: Crystal) -> Float[np.ndarray, " samples"]:
         """Energies above the hull in eV/atom, as generated; infinite where there is none."""
@@ -43,7 +46,11 @@ class Judge:
         places = [i for i, x in enumerate(reduced) if is_crystal(x)]
         structures = to_structures([reduced[i] for i in places])
         relaxations = relax(
-            structures, calculator=self.calculator, weights=self.weights, max_steps=0
+            structures,
+            calculator=self.calculator,
+            weights=self.weights,
+            max_steps=0,
+            progress=self.progress,
         )
         for i, structure, relaxation in zip(places, structures, relaxations, strict=True):
             total = total_energy_ev_per_atom(relaxation)

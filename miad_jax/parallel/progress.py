@@ -20,6 +20,10 @@ class Bar:
     def advance(self, amount: float = 1) -> None:
         """Say how much more is done."""
 
+    def part(self, description: str, total: float, unit: str = "") -> Bar:
+        """Begin a bar below this one, for work that is not counted in it; arguments as of `bar`."""
+        return Bar()
+
     def close(self) -> None:
         """Leave the bar as it is."""
 
@@ -80,7 +84,9 @@ class TerminalProgress(Progress):
 class _TerminalBar(Bar):
     """A tqdm bar. Its rate counts from the first call: compilation is not part of it."""
 
-    def __init__(self, description: str, total: float, unit: str, done: float):
+    def __init__(
+        self, description: str, total: float, unit: str, done: float, *, stays: bool = True
+    ):
         from tqdm import tqdm
 
         self._begun, self._done = False, done
@@ -90,25 +96,34 @@ class _TerminalBar(Bar):
             unit=f" {unit.strip()}" if unit else "it",
             initial=done,
             dynamic_ncols=True,
+            leave=stays,
         )
 
     def update(self, done: float, numbers: Mapping[str, float] = {}) -> None:
         if numbers:
             said = " ".join(f"{name}={x:.3g}" for name, x in numbers.items())
             self._bar.set_postfix_str(said, refresh=False)
-        if not self._begun:
-            self._begun = True
-            self._bar.initial = self._bar.n = done
-            self._bar.unpause()
-            self._bar.refresh()
+        self._begin(done)
         self._done = done
         self._bar.update(done - self._bar.n)
 
     def advance(self, amount: float = 1) -> None:
-        self._begun = True
         self._done += amount
         # Shares of a whole add up to a little more or less than it.
-        self._bar.update(round(self._done, 1) - self._bar.n)
+        done = round(self._done, 1)
+        self._begin(done)
+        self._bar.update(done - self._bar.n)
+
+    def _begin(self, done: float) -> None:
+        """Start the clock at the first call, unless that was all."""
+        if not self._begun and done < self._bar.total:
+            self._bar.initial = self._bar.n = done
+            self._bar.unpause()
+            self._bar.refresh()
+        self._begun = True
+
+    def part(self, description: str, total: float, unit: str = "") -> Bar:
+        return _TerminalBar(description, total, unit, 0, stays=False)
 
     def close(self) -> None:
         self._bar.close()

@@ -113,7 +113,7 @@ def plot_atoms_per_cell(
     largest = max(len(counts), 0 if reference is None else len(reference))
     axes.set_xlim(0.4, max(largest, 5) - 0.4)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
-    _label(axes, "Atoms per cell", "atoms", "crystals [%]")
+    label_axes(axes, "Atoms per cell", "atoms", "crystals [%]")
 
 
 def plot_elements(axes: Axes, chemical_systems: Sequence[str]) -> None:
@@ -126,7 +126,7 @@ def plot_elements(axes: Axes, chemical_systems: Sequence[str]) -> None:
     axes.set_xlim(-0.7, max(len(ranked), 8) - 0.3)
     few = len(counts) <= len(ranked)
     title = "Elements" if few else f"The {len(ranked)} most frequent of {len(counts)} elements"
-    _label(axes, title, "", "crystals that hold it [%]")
+    label_axes(axes, title, "", "crystals that hold it [%]")
     axes.tick_params(axis="x", length=0, labelsize=8.5)
 
 
@@ -147,7 +147,7 @@ def plot_densities(axes: Axes, densities_g_per_cm3: Sequence[float]) -> None:
     if outside := densities.size - inside.size:
         text = f"{outside} above {MAX_DENSITY_G_PER_CM3:g} g/cm³"
         axes.text(0.98, 0.95, text, transform=axes.transAxes, ha="right", va="top", fontsize=9)
-    _label(axes, "Density", "g/cm³", "crystals")
+    label_axes(axes, "Density", "g/cm³", "crystals")
 
 
 def _headline(num_samples: int, good_rows: Sequence[Mapping[str, Any]]) -> str:
@@ -161,7 +161,7 @@ def _text(figure: Figure, y: float, text: str, **style: Any) -> None:
     figure.text(0.03, y, text, ha="left", va="center", **({"color": TEXT_COLOUR} | style))
 
 
-def _label(axes: Axes, title: str, x: str, y: str) -> None:
+def label_axes(axes: Axes, title: str, x: str, y: str) -> None:
     """Titles, spines and ticks that all plots share."""
     from matplotlib.ticker import MaxNLocator
 

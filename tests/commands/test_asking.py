@@ -146,7 +146,9 @@ def test_the_best_of_several_is_kept_with_its_energy(monkeypatch, tmp_path):
 
     monkeypatch.setattr(Sampler, "draw", drawn)
     monkeypatch.setattr(Judge, "energies", energies)
-    monkeypatch.setattr(choosing, "judge_of", lambda values: Judge(3, "chgnet", None, None))
+    monkeypatch.setattr(
+        choosing, "judge_of", lambda values, progress: Judge(3, "chgnet", None, None)
+    )
     monkeypatch.setattr(choosing, "chosen_by", lambda values: {"best_of": 3})
     done = run_command("sample", f"--out={tmp_path / 'out'}", "--num=2", "--best_of=3")
     assert done.returncode == 0, done.stderr
@@ -170,7 +172,7 @@ def test_a_choice_that_cannot_be_made_is_refused(flags, said, tmp_path):
 
 
 def test_what_is_no_crystal_is_the_worst(monkeypatch):
-    def relaxed(structures, *, calculator, weights, max_steps):
+    def relaxed(structures, *, calculator, weights, max_steps, progress):
         assert (calculator, weights, max_steps) == ("chgnet", None, 0)
         return [Relaxation("converged", 0, -3.0, True, x) for x in structures]
 

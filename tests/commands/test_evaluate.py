@@ -151,8 +151,14 @@ def test_the_same_command_goes_on_and_another_is_refused(evaluate, report):
     _, out = report
     names = [*(out / "relaxations").rglob("*.json"), out / "matches.json"]
     before = {path: path.stat().st_mtime_ns for path in names}
-    code, _, said = evaluate(*FLAT, "--out=report")
+    code, told, said = evaluate(*FLAT, "--out=report", "--json", "--quiet")
     assert code == 1, said
+    told = json.loads(told)
+    assert (told["num_samples"], told["num_read"], told["lost"]) == (6, 5, ["samples-3"])
+    assert told["files"][0] == "report/report.html"
+    rate = told["rates"][0]
+    assert (rate["table"], rate["unit"], rate["total"]) == ("Validity", "share", 6)
+    assert "1 samples lack an outcome" in said
     assert {path: path.stat().st_mtime_ns for path in names} == before
     code, _, said = evaluate("data/train.csv", "--reference=data", "--out=report")
     assert code == 2

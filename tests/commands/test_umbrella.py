@@ -51,7 +51,7 @@ def test_a_command_gets_its_flags(monkeypatch, capsys):
     ("words", "found"),
     [
         ("miad-jax ev", "evaluate"),
-        ("miad-jax sample --qu", "--quality="),
+        ("miad-jax sample --qua", "--quality="),
         ("miad-jax relax --fm", "--fmax="),
     ],
 )

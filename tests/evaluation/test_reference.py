@@ -15,6 +15,7 @@ from miad_jax.data import (
     split_fingerprint,
 )
 from miad_jax.evaluation import reference as reference_module
+from miad_jax.evaluation.pipeline import evaluate
 from miad_jax.evaluation.reference import Reference, compositions, load_reference
 
 
@@ -38,6 +39,14 @@ def reference():
 def test_compositions_leave_padding_out():
     found = compositions(from_structures([NACL, CSCL]))
     assert [x.formula for x in found] == ["Na4 Cl4", "Cs1 Cl1"]
+
+
+def test_a_list_of_crystals_is_a_reference():
+    found = evaluate([CSCL, KCL], [NACL, KCL], calculator="none", coverage=False)
+    assert found.table["novel"].tolist() == [True, False]
+    assert found.settings["reference"] == "2 structures"
+    fingerprints = [load_reference(x).fingerprint for x in ([NACL, KCL], [NACL, KCL], [NACL])]
+    assert fingerprints[0] == fingerprints[1] != fingerprints[2]
 
 
 def test_a_reference_without_test_split_or_energies(reference, tmp_path):

@@ -55,6 +55,40 @@ def test_the_rate_counts_from_the_first_call(monkeypatch):
     assert shown["elapsed"] < 100
 
 
+def test_the_rate_of_shares_counts_from_the_first_too(monkeypatch):
+    clock = [0.0]
+    bar = TerminalProgress().bar("sampling", 16, "samples", done=4)
+    bar._bar._time = lambda: clock[0]
+    clock[0] = 1000.0
+    bar.advance(2)
+    clock[0] = 1010.0
+    bar.advance(5)
+    shown = bar._bar.format_dict
+    bar.close()
+    assert (shown["n"] - shown["initial"], shown["n"]) == (5, 11)
+    assert shown["elapsed"] < 100
+
+
+def test_work_of_one_call_keeps_its_time():
+    with TerminalProgress().bar("reading", 3) as bar:
+        bar.advance(3)
+        shown = bar._bar.format_dict
+    assert (shown["initial"], shown["n"]) == (0, 3)
+
+
+def test_a_part_has_a_bar_below(capfd):
+    with TerminalProgress().bar("sampling", 2) as bar:
+        bar.advance(1)
+        with bar.part("attempt 2 of 4", 2, "samples") as part:
+            part.advance(1)
+        bar.advance(1)
+    said = capfd.readouterr().err
+    assert "attempt 2 of 4:  50%" in said
+    assert said.rstrip().splitlines()[-1].count("2/2")
+    with Progress().bar("sampling", 2).part("attempt", 1) as silent:
+        silent.advance(1)
+
+
 def test_shares_add_up_to_the_whole(recwarn, capfd):
     with TerminalProgress().bar("sampling", 16, "samples") as bar:
         for _ in range(60):

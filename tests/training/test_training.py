@@ -306,7 +306,7 @@ def test_rows_that_cannot_be_read_are_told_with_their_reasons(tmp_path, monkeypa
     config.data.path = str(tmp_path)
     loaded = load_training_data(config)
     assert len(loaded.train) == 2
-    (line,) = loaded.rejections
+    line, _ = loaded.remarks
     assert "train split" in line
     assert "2 crystals, 1 rows rejected: " in line
 

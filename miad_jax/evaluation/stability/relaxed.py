@@ -10,7 +10,7 @@ cif/            the same as CIF files
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ from miad_jax.evaluation.stability.relaxation_folder import check_settings
 from miad_jax.evaluation.stability.suitability import request_of
 from miad_jax.parallel.executor import Executor
 from miad_jax.parallel.progress import Progress
-from miad_jax.storage.files import write_atomically
+from miad_jax.storage.files import replace_files, write_atomically
 from miad_jax.storage.run_record import RunRecord
 
 if TYPE_CHECKING:
@@ -160,24 +160,29 @@ def _write(folder: Path, rows: Sequence[dict[str, Any]], found: Sequence[Relaxat
         )
         for i, structure in good
     ]
-    (folder / "cif").mkdir(exist_ok=True)
-    for path in (folder / "cif").iterdir():
-        path.unlink()  # crystals of an earlier call, of which there may have been others
-    for i, structure in good:
-        name = f"{i:06d}_{plain_formula(structure.composition.formula)}.cif"
-        (folder / "cif" / name).write_text(structure.to(fmt="cif"), encoding="utf-8")
+    texts = {
+        f"{i:06d}_{plain_formula(structure.composition.formula)}.cif": structure.to(fmt="cif")
+        for i, structure in good
+    }
+    cifs = {name: text.encode() for name, text in texts.items()}
+    replace_files(folder / "cif", cifs, r"\d{6,}_.*\.cif")
     write_atomically(folder / "relaxed.extxyz", frames_text(frames))
     table = csv_text([{name: row[name] for name in COLUMNS} for row in rows])
     write_atomically(folder / "relaxed.csv", table.encode(errors="backslashreplace"))
 
 
-def counts(rows: Sequence[dict[str, Any]]) -> str:
-    """How many crystals converged, in a sentence."""
-    by_status = {
-        status: sum(row["status"] == status for row in rows)
+def counts(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """How many crystals converged, did not, and failed."""
+    return {
+        f"num_{status.replace(' ', '_')}": sum(row["status"] == status for row in rows)
         for status in ("converged", "not converged", "failed")
     }
+
+
+def sentence(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What `counts` says, in words."""
+    found = counts(rows)
     return (
-        f"{by_status['converged']} of {len(rows)} crystals converged, "
-        f"{by_status['not converged']} did not within the steps, {by_status['failed']} failed"
+        f"{found['num_converged']} of {len(rows)} crystals converged, "
+        f"{found['num_not_converged']} did not within the steps, {found['num_failed']} failed"
     )
