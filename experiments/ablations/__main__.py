@@ -19,7 +19,7 @@ from pathlib import Path
 from experiments.ablations import cost, curve
 from experiments.ablations.crystals import BOTH
 from experiments.ablations.show import write
-from experiments.ablations.studies import studies
+from experiments.ablations.studies import SUN, studies
 from experiments.ablations.trainings import (
     PUBLISHED,
     TWO_CORES,
@@ -28,6 +28,7 @@ from experiments.ablations.trainings import (
     trainings,
     types_weight,
 )
+from experiments.claims.numbers import entry_of
 from experiments.mp20.work import draw, judge, train
 
 
@@ -40,12 +41,10 @@ def main() -> None:
     if unknown := set(parts) - {*compared, "curve", "crystals", "cost"}:
         raise SystemExit(f"error: no part is called {min(unknown)}; allowed: see --help")
     steps = options.steps or size.steps
-    samples = options.samples or size.samples
     seeds = range(options.seeds or size.seeds)
     if not options.show:
         if options.core is not None:
             os.sched_setaffinity(0, {options.core})
-        judging = judging_options(options, size)
         names = [name for part in parts if part in compared for name in compared[part].trainings]
         names += BOTH if {"curve", "crystals"} & set(parts) else ()
         for seed in seeds:
@@ -59,24 +58,28 @@ def main() -> None:
                 every = max(steps // (2 * curve.POINTS), 1)
                 fields |= {"checkpoint_every": every, "validate_every": every}
                 train(variant, options.data, folder / "run", **fields)
-                draw(folder / "run", samples, folder / "samples", "--record_num_atoms")
-                judge(folder / "samples", options.data, folder / "report", *judging)
+                sample(folder / "run", folder, options, size)
                 if "curve" in parts and name in BOTH:
-                    curve.measure(folder, samples, options.data, judging)
+                    for checkpoint, place in curve.earlier(folder):
+                        sample(checkpoint, place, options, size)
         if "cost" in parts:
             cost.measure(size, options.data, options.out)
     print(write(options.out, size, seeds))
 
 
-def judging_options(options: argparse.Namespace, size: Size) -> list[str]:
-    """Flags of the evaluation: no coverage, and energies where there is a hull."""
+def sample(checkpoint: Path, folder: Path, options: argparse.Namespace, size: Size) -> None:
+    """Draw samples and judge them, with energies where there is a hull."""
+    samples, report = folder / "samples", folder / "report"
+    draw(checkpoint, options.samples or size.samples, samples, "--record_num_atoms")
     if options.hull is None:
-        return ["--nocoverage", "--calculator=none"]
-    relaxed = options.relaxed or size.relaxed
+        if entry_of(report, SUN) is None:  # which a report without energies does not replace
+            judge(samples, options.data, report, "--nocoverage", "--calculator=none")
+        return
     given = {"hull": options.hull, "elements": options.elements, "weights": options.weights}
-    said = [f"--{name}={value}" for name, value in given.items() if value is not None]
-    energies = [f"--calculator={options.calculator}", f"--num_relaxed={relaxed}"]
-    return ["--nocoverage", *energies, *said]
+    energies = [f"--{name}={value}" for name, value in given.items() if value is not None]
+    energies += [f"--calculator={options.calculator}"]
+    energies += [f"--num_relaxed={options.relaxed or size.relaxed}"]
+    judge(samples, options.data, report, "--nocoverage", *energies)
 
 
 def parsed() -> argparse.Namespace:

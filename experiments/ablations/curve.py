@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,6 @@ from experiments.ablations.studies import SUN
 from experiments.claims.claim import Claim, markdown
 from experiments.claims.numbers import MISSING, is_best, number_of
 from experiments.mp20.table import lines
-from experiments.mp20.work import draw, judge
 
 POINTS = 4
 """So many checkpoints of a training are sampled, at equal distances; the last is its end."""
@@ -21,12 +19,9 @@ KEPT = 3 * POINTS
 """So many checkpoints are kept; each interruption adds one."""
 
 
-def measure(folder: Path, samples: int, data: str, judging: Sequence[str]) -> None:
-    """Sample and judge the checkpoints of a training; its end has its own samples."""
-    for checkpoint in points(folder)[:-1]:
-        place = folder / "curve" / checkpoint.name
-        draw(checkpoint, samples, place / "samples")
-        judge(place / "samples", data, place / "report", *judging)
+def earlier(folder: Path) -> list[tuple[Path, Path]]:
+    """Checkpoints before the end of a training, and where their samples go."""
+    return [(x, folder / "curve" / x.name) for x in points(folder)[:-1]]
 
 
 def points(folder: Path) -> list[Path]:
