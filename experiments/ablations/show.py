@@ -13,7 +13,8 @@ from experiments.claims.claim import write_claims
 from miad_jax.model import load_model
 from miad_jax.storage.files import write_atomically
 
-COMMAND = "python -m experiments.ablations --data=DIR --out=OUT --hull=HULL --only="
+COMMAND = "python -m experiments.ablations --data=DIR --out=OUT --only={}"
+WITH_ENERGIES = f"{COMMAND} --hull=HULL --elements=ELEMENTS"
 
 
 def write(out: Path, size: Size, seeds: range) -> str:
@@ -33,13 +34,16 @@ def write(out: Path, size: Size, seeds: range) -> str:
         "Figure 5: space groups": crystals.space_groups(judged),
         "Appendix C: cost": cost.table(out),
     }
-    claims = [claim_of(study, out, seeds, COMMAND + word) for word, study in studies(size).items()]
+    claims = [
+        claim_of(study, out, seeds, WITH_ENERGIES.format(word))
+        for word, study in studies(size).items()
+    ]
     claims += [
-        curve.claim_of(out, seeds, COMMAND + "curve"),
-        crystals.changing(counts, COMMAND + "crystals"),
-        crystals.sizes_claim(judged, COMMAND + "crystals"),
-        crystals.space_groups_claim(judged, COMMAND + "crystals"),
-        cost.claim(out, COMMAND + "cost"),
+        curve.claim_of(out, seeds, WITH_ENERGIES.format("curve")),
+        crystals.changing(counts, COMMAND.format("crystals")),
+        crystals.sizes_claim(judged, WITH_ENERGIES.format("crystals")),
+        crystals.space_groups_claim(judged, WITH_ENERGIES.format("crystals")),
+        cost.claim(out, COMMAND.format("cost")),
     ]
     write_claims(out / "claims.json", claims)
     text = "\n\n".join(f"## {title}\n\n{table}" for title, table in parts.items()) + "\n"
