@@ -241,9 +241,9 @@ def test_both_are_timed(tmp_path, monkeypatch):
 def test_the_ablations_train_sample_and_judge(tmp_path, monkeypatch, capsys):
     from experiments.ablations.__main__ import main
 
-    flags = ["--only=slots", "--steps=2", "--samples=2", "--seeds=1", "--data=prototypes"]
+    flags = ["--only=baseline", "--steps=2", "--samples=2", "--seeds=1", "--data=prototypes"]
     monkeypatch.setattr("sys.argv", ["ablations", f"--out={tmp_path}", *flags])
     monkeypatch.chdir(ROOT)
     main()
-    table = capsys.readouterr().out.partition("## Table 3: slots")[2].partition("\n## ")[0]
-    assert table.count("| 1 | 2 |") == 4  # MiAD and three other N_m
+    table = capsys.readouterr().out.partition("## §5: baseline")[2].partition("\n## ")[0]
+    assert table.count("| 1 | 2 |") == 2  # of both a training with two samples
