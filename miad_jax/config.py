@@ -204,7 +204,7 @@ def validate(config: ConfigDict, *, num_devices: int | None = None) -> ConfigDic
 
     Args:
         config: The configuration.
-        num_devices: Devices that share a batch; None for all that are here.
+        num_devices: Devices that share a batch; None for all, of every process.
 
     Raises:
         ValueError: Naming every field that is wrong, what was found and what is allowed.
@@ -360,7 +360,7 @@ def validate(config: ConfigDict, *, num_devices: int | None = None) -> ConfigDic
         )
     choose("network.dtype", tuple(DTYPES))
     choose("optimizer.schedule", SCHEDULES)
-    devices = num_devices or jax.local_device_count()
+    devices = num_devices or jax.device_count()
     if config.batch_size % devices:
         problems.append(
             f"config.batch_size is {config.batch_size}; allowed: a multiple of the "

@@ -230,7 +230,15 @@ class Checkpoints:
 
     def _open(self) -> ocp.CheckpointManager:
         if self._manager is None:
-            options = ocp.CheckpointManagerOptions(max_to_keep=self._keep, create=True)
+            # Each process reads by itself, and one alone writes.
+            index = jax.process_index()
+            alone = ocp.options.MultiprocessingOptions(
+                primary_host=index, active_processes={index}, barrier_sync_key_prefix=str(index)
+            )
+            self.directory.mkdir(parents=True, exist_ok=True)
+            options = ocp.CheckpointManagerOptions(
+                max_to_keep=self._keep, create=False, multiprocessing_options=alone
+            )
             self._manager = ocp.CheckpointManager(self.directory, options=options)
         return self._manager
 

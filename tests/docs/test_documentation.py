@@ -27,7 +27,7 @@ EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["option
 
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 OTHER_PROGRAMS = {"pip", "export", "dask", "mkdocs"}
-FLAGS_OF_OTHERS = {"--nthreads", "--no-deps", "--help", "--scheduler"}
+FLAGS_OF_OTHERS = {"--signal", "--nthreads", "--no-deps", "--help", "--scheduler"}
 
 
 def hook(name):
@@ -149,6 +149,7 @@ LINES = [(page, words) for page, text in PAGES.items() for words in commands_of(
 @pytest.mark.parametrize(("page", "words"), LINES, ids=lambda x: x if isinstance(x, str) else x[0])
 def test_a_command_exists_with_its_flags(page, words):
     words = [x for x in words if not re.match(r"[A-Z_]+=", x)]
+    words = words[1:] if words[0] == "srun" else words
     if words[:2] == ["python", "-m"]:
         name = words[2]
         if name.startswith("experiments."):
