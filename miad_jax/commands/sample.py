@@ -28,7 +28,7 @@ from miad_jax.commands.sample_record import chunk_size_of, run_of, upgraded
 from miad_jax.commands.trajectories import NUM_STATES, TrajectoryWriter
 from miad_jax.config import validate
 from miad_jax.data.exported import ALWAYS, DEFAULT_FORMATS, PLACES, checked_formats, zip_samples
-from miad_jax.data.sample_folder import SampleDirectory
+from miad_jax.data.sample_folder import BYTES_OF_A_SAMPLE, SampleDirectory
 from miad_jax.evaluation import describe_all, write_summary
 from miad_jax.evaluation.report.summary import refined_sentence
 from miad_jax.evaluation.samples import load_samples
@@ -44,6 +44,7 @@ from miad_jax.sampling import Sampler
 from miad_jax.sampling.devices import cores_as_devices
 from miad_jax.sampling.finite import first_not_finite, is_finite, why_not_finite
 from miad_jax.sampling.quality import why_too_few
+from miad_jax.storage.files import check_space
 from miad_jax.storage.lock import one_writer
 
 FLAGS = flags.FlagValues()
@@ -168,8 +169,10 @@ def _sample_into_folder(
     if FLAGS.trajectory:
         every = FLAGS.trajectory_every or max(1, round(sampler.num_steps / NUM_STATES))
     trajectories = TrajectoryWriter(directory.path)
-    share = _own_share(FLAGS.num, batch_size)
-    missing = sorted(share - directory.done())
+    share, done = _own_share(FLAGS.num, batch_size), directory.done()
+    has_others = bool(done)
+    missing = sorted(share - done)
+    check_space(directory.path, len(missing), BYTES_OF_A_SAMPLE, "samples")
     num_done = len(share) - len(missing)
     with out.progress.bar("sampling", len(share), "samples", num_done) as bar:
         for indices in _runs(missing, batch_size):
@@ -184,7 +187,7 @@ def _sample_into_folder(
                 drawn = draw(sampler, model, request, **options)
             else:
                 drawn = draw_best(sampler, model, request, judge, **options)
-            _tell_not_finite(drawn, indices, has_others=bool(directory.done()))
+            _tell_not_finite(drawn, indices, has_others=has_others)
             extra = {"num_real_atoms": drawn.num_real} if FLAGS.record_num_atoms else {}
             rows = describe_all(drawn.crystals, infused=infused, refine_angstrom=FLAGS.refine)
             if not request.asks_nothing:
@@ -195,6 +198,7 @@ def _sample_into_folder(
                 # Before the batch, whose samples are not drawn again once it is on disk.
                 trajectories.write_batch(indices[0], drawn.trajectory, rows)
             directory.write_batch(indices[0], drawn.crystals, rows, **extra)
+            has_others = True
 
     hosts.wait_for_all()
     with hosts.first_one_first():
