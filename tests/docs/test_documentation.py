@@ -3,6 +3,7 @@
 import ast
 import importlib
 import importlib.util
+import json
 import re
 import shlex
 import subprocess
@@ -37,8 +38,10 @@ def hook(name):
     return module
 
 
-reference, repository, formulas = map(hook, ("reference", "repository", "formulas"))
-GENERATED = {path: page() for path, page in reference.PAGES.items()}
+reference, repository, formulas, claims = map(
+    hook, ("reference", "repository", "formulas", "claims")
+)
+GENERATED = {path: page() for path, page in (reference.PAGES | claims.PAGES).items()}
 FLAGS = {command: reference.flags_of(command) for command in COMMANDS}
 
 
@@ -126,6 +129,16 @@ def test_reference_pages_hold_what_the_code_has():
     names = GENERATED["reference/api.md"]
     assert all(re.search(rf"^::: miad_jax\..*\.{x}$", names, re.M) for x in miad_jax.__all__)
     assert GENERATED["reference/formulas.md"].count(":::") > 30
+
+
+def test_the_page_of_claims_has_every_claim():
+    page, files = GENERATED["claims.md"], sorted(ROOT.glob("experiments/*/claims.json"))
+    assert len(files) > 1
+    for file in files:
+        assert f"(../experiments/{file.parent.name}/README.md)" in page
+        for claim in json.loads(file.read_text()):
+            row = " | ".join(claim[x] for x in ("source", "claim", "measured", "holds"))
+            assert f"| {row} | `{claim['command']}` |" in page
 
 
 def test_every_field_of_the_configuration_is_explained():
