@@ -7,8 +7,8 @@ The first fetches the splits to data/mpts_52. `--config.data.path=DIR` takes oth
 train.csv and val.csv (gzipped or not) with a column `cif`. On a GPU add
 `--config.network.dtype=bfloat16`.
 
-The recipe of configs/mp20.py with more slots: the paper has no crystals of this size. A step takes
-about six times that of N_m 25; see experiments/large.
+The recipe of configs/mp20.py with more slots: the paper has no crystals of this size. What a step
+takes by N_m is in experiments/large.
 
 Hardware: one GPU. Hours: not measured.
 Expected result: not measured.

@@ -15,12 +15,15 @@ from pathlib import Path
 from experiments.drill.commands import Counts, Ended, differing, run
 from experiments.drill.stages import Stage, broken
 
-FAILED = 1
+FAILED, BAD_INPUT = 1, 2
 INTERRUPTED = (130, -signal.SIGINT)
 """The second is what Python makes of it in some imports; to a shell both are 130."""
 
 STARTING_SECONDS = 1.5
 """Before it the interpreter may not have come to our code, and a signal ends it by itself."""
+
+TOLD = ((FAILED, "no space is left for"), (BAD_INPUT, "are free at"))
+"""How a command ends for which there is no space, or will be none."""
 
 SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 0.95)
 """Of what a whole run leaves, so much fits on the disk."""
@@ -74,8 +77,12 @@ def signals(stage: Stage, whole: Path, folder: Path, num: int, seconds: float, s
             ended = run(stage.command(folder), seconds=wait, disturb=disturb)
             took = time.monotonic() - began - wait
             counts.disturbances += ended.disturbed
-            # A training takes a request; and whatever is at its end has ended well.
-            if ended.code not in (0, *INTERRUPTED) or (
+            # A training takes a request; and whatever is at its end has ended well, though Python
+            # itself ends by a signal that comes when nothing is left to do.
+            is_whole = ended.code in (-signal.SIGTERM, -signal.SIGHUP) and not differing(
+                expected, stage.outcome(folder)
+            )
+            if not (ended.code in (0, *INTERRUPTED) or is_whole) or (
                 ended.code == 0 and ended.disturbed and stage.name != "train" and took > 5
             ):
                 counts.faults.append(f"{name} after {wait:.1f} s: {_words(ended)}")
@@ -105,7 +112,7 @@ def full_disks(stage: Stage, whole: Path, folder: Path) -> Counts:
             ended = run(stage.command(place))
             # What lies beside the results for a while may or may not fit into the last of it.
             counts.disturbances += ended.code != 0
-            told = ended.code == FAILED and "no space is left for" in ended.said
+            told = any(ended.code == code and words in ended.said for code, words in TOLD)
             if (ended.code and not told) or "Traceback" in ended.said:
                 counts.faults.append(f"disk of {share:.0%}: {_words(ended)}")
             counts.faults += _left(ended) + broken(place)

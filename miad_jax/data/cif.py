@@ -132,7 +132,7 @@ def read_cif_text(text: str) -> Cif:
         _check_sites(tags)
         try:
             (structure,) = parser.parse_structures(primitive=False, on_error="raise")
-        except (ValueError, IndexError) as error:
+        except (ValueError, IndexError, OverflowError) as error:
             raise ValueError(_why_not_parsed(error, parser.warnings)) from error
     if len(structure) > MAX_ATOMS:
         raise ValueError(too_large(len(structure)))
