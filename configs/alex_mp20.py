@@ -5,6 +5,7 @@
 
 The first fetches the splits to data/alex_mp_20. `--config.data.path=DIR` takes others: DIR holds
 train.csv and val.csv (gzipped or not) with a column `cif`. The set has no test.csv.
+It is packed part by part; experiments/large says what so many crystals take.
 
 Hardware: several GPUs. Hours: not measured.
 Expected result: not measured.

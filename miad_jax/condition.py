@@ -132,6 +132,8 @@ class Condition:
         oxidation_states: The least and the greatest of each type, between which compositions are to
             be neutral. Samples are led there, and may miss it.
         num_atoms: The least and the greatest number of atoms.
+        num_is_led: Where the sample is led to that number and then decides, so that it may miss it;
+            None where it is held to the end.
         known: Parts that are given.
 
     Example:
@@ -144,6 +146,7 @@ class Condition:
     properties: Mapping[str, Float[Array, "*batch"]] = field(default_factory=dict)
     required_types: Bool[Array, "*batch types"] | None = None
     num_atoms: Int[Array, "*batch 2"] | None = None
+    num_is_led: Bool[Array, "*batch"] | None = None
     known: Known | None = None
     oxidation_states: Float[Array, "*batch types 2"] | None = None
 

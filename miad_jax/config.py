@@ -10,6 +10,7 @@ import math
 import operator
 from collections.abc import Callable, Mapping
 from functools import partial
+from itertools import pairwise
 from typing import Any, get_args
 
 import jax
@@ -203,7 +204,7 @@ def validate(config: ConfigDict, *, num_devices: int | None = None) -> ConfigDic
 
     Args:
         config: The configuration.
-        num_devices: Devices that share a batch; None for all that are here.
+        num_devices: Devices that share a batch; None for all, of every process.
 
     Raises:
         ValueError: Naming every field that is wrong, what was found and what is allowed.
@@ -273,11 +274,28 @@ def validate(config: ConfigDict, *, num_devices: int | None = None) -> ConfigDic
         "a smallest and a larger length, both above 0, or ()",
         lambda value: len(value) == 0 or (len(value) == 2 and 0 < value[0] < value[1]),
     )
+    sampling = config.sampling
     check(
         "sampling.visit",
-        "times of the diffusion, whole numbers",
-        lambda value: all(type(time) is int for time in value),
+        f"falling whole numbers from at most {last_time} to at least 0, with steps and first_time "
+        "None; or ()",
+        lambda value: (
+            not value
+            or (
+                all(type(time) is int for time in value)
+                and last_time >= value[0]
+                and all(a > b for a, b in pairwise((*value, -1)))
+                and sampling.steps is sampling.first_time is None
+            )
+        ),
     )
+    if sampling.steps is not None and sampling.first_time is not None:
+        check(
+            "sampling.steps",
+            f"a number of steps from time {sampling.first_time}: choose 1 to "
+            f"{sampling.first_time + 1}",
+            lambda value: value <= sampling.first_time + 1,
+        )
     check(
         "data.properties",
         "names of properties",
@@ -342,7 +360,7 @@ def validate(config: ConfigDict, *, num_devices: int | None = None) -> ConfigDic
         )
     choose("network.dtype", tuple(DTYPES))
     choose("optimizer.schedule", SCHEDULES)
-    devices = num_devices or jax.local_device_count()
+    devices = num_devices or jax.device_count()
     if config.batch_size % devices:
         problems.append(
             f"config.batch_size is {config.batch_size}; allowed: a multiple of the "

@@ -46,6 +46,8 @@ def resize(crystal: Crystal, size: int) -> Crystal:
         >>> resize(crystals, 25).frac_coords.shape[-2:], resize(crystals, 2).size
         ((25, 3), 2)
     """
+    if size == crystal.size:
+        return crystal
 
     def slots(x: Array, axis: int) -> Array:
         xp = np if isinstance(x, np.ndarray) else jnp

@@ -191,6 +191,7 @@ class Request:
         infused: bool,
         takes_times: bool,
         histogram: Float[np.ndarray, " counts"],
+        holds_number: bool = True,
     ) -> tuple[Int[np.ndarray, " samples"], Condition | None]:
         """What a sampler takes for some samples.
 
@@ -201,6 +202,7 @@ class Request:
             infused: Whether slots may turn out to be mirage.
             takes_times: Whether the network can be shown known parts as they are.
             histogram: How frequent each number of atoms is in the training data.
+            holds_number: Whether a number of atoms is held to the end, or the sample led to it.
 
         Returns:
             Slots of each sample that are no padding, and the condition; None where nothing is
@@ -248,6 +250,7 @@ class Request:
             allowed_types=_mask(self.elements, num) if self.elements is not None else None,
             required_types=_mask(self.contain, num) if self.contain else None,
             num_atoms=None if asked is None else jnp.tile(jnp.array(asked), (num, 1)),
+            num_is_led=None if asked is None else jnp.full(num, not holds_number),
             known=known,
             oxidation_states=jnp.tile(_oxidation_states(), (num, 1, 1)) if self.neutral else None,
             properties={n: jnp.full(num, value) for n, value in self.properties.items()},

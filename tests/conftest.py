@@ -42,6 +42,8 @@ from miad_jax.network import CSPNet, Network
 
 # Property tests run the same examples every time: a failure can be reproduced, none is luck.
 settings.register_profile("miad", deadline=None, derandomize=True, max_examples=10)
+# pytest --hypothesis-profile=long: twenty times as many, other ones at every call.
+settings.register_profile("long", deadline=None, derandomize=False, max_examples=200)
 settings.load_profile("miad")
 
 

@@ -48,6 +48,7 @@ VARIANTS = {
     "alex_mp20": ("diffcsp",),
     "perov5": ("diffcsp",),
     "carbon24": ("diffcsp",),
+    "mpts52": ("diffcsp", "small"),
     "prototypes": ("diffcsp", "quick"),
 }
 

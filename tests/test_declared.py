@@ -67,6 +67,20 @@ def test_what_is_declared_is_imported(name):
     assert name in IMPORTED
 
 
+def test_every_requirement_has_a_highest_version():
+    for requirements in (PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()):
+        assert all(re.search(r"<[\d.]+$", requirement) for requirement in requirements)
+
+
+def test_the_lowest_versions_are_those_that_are_tested():
+    lines = (ROOT / ".ci" / "lowest.txt").read_text().splitlines()
+    pinned = dict(line.split("==") for line in lines if not line.startswith("#"))
+    for requirement in PROJECT["dependencies"]:
+        name, lowest = re.match(r"([\w.-]+)>=([\w.]+),<", requirement).groups()
+        assert re.fullmatch(rf"{re.escape(lowest)}(\.0)*", pinned.pop(name)), requirement
+    assert not pinned, "lowest versions of what is not declared"
+
+
 def test_every_file_of_the_package_goes_into_a_wheel():
     package_data = PYPROJECT["tool"]["setuptools"]["package-data"]
     taken = {

@@ -40,6 +40,19 @@ def test_what_misses_a_wish_is_drawn_again_and_then_left_out(drawn):
     assert drawn == [3, 1]
 
 
+def test_a_number_of_atoms_is_held_in_the_last_attempt_alone(monkeypatch, drawn):
+    led = []
+    fake = Sampler.draw
+
+    def draw(self, keys, size, condition, *more, **fields):
+        led.append(condition.num_is_led.tolist())
+        return fake(self, keys, size, condition, *more, **fields)
+
+    monkeypatch.setattr(Sampler, "draw", draw)
+    miad_jax.generate(2, num_atoms=3, attempts=2, progress=False)
+    assert led == [[True, True], [False, False]]
+
+
 @pytest.mark.parametrize(
     ("wishes", "said"),
     [

@@ -17,6 +17,7 @@ PACKAGE = Path(__file__).parent.parent / "miad_jax"
 BELOW = {
     "spelling": set(),
     "version": set(),
+    "hosts": set(),
     "storage": set(),
     "parallel": set(),
     "crystal": set(),
@@ -47,7 +48,7 @@ BELOW = {
     },
     "training": {
         *("crystal", "condition", "padding", "mirage", "diffusion", "network", "config", "build"),
-        *("data", "storage", "parallel"),
+        *("data", "storage", "parallel", "hosts"),
     },
     "generation": {
         *("build", "condition", "config", "crystal", "data", "diffusion", "evaluation", "mirage"),
@@ -66,6 +67,7 @@ COMMANDS = {"__main__", "commands", "train", "sample", "evaluate", "relax", "ins
 NO_FILES = {"flax", "jraph", "pymatgen", "ase", "orbax", "optax", "pathlib"}
 FOREIGN = {
     "spelling": NO_FILES | {"jax", "numpy"},
+    "hosts": NO_FILES,
     "crystal": NO_FILES,
     "padding": NO_FILES,
     "mirage": NO_FILES,
@@ -132,11 +134,12 @@ def test_the_rules_lead_one_way_and_are_those_of_the_rooms():
 
 
 MAY_CONFIGURE = (
+    PACKAGE / "hosts.py",
     PACKAGE / "sampling" / "devices.py",
     PACKAGE / "evaluation" / "stability" / "nequix.py",
 )
-"""The files beside the commands that change JAX's configuration: one when a user calls it, the
-other to undo what importing nequix changes."""
+"""The files beside the commands that change JAX's configuration: one when several processes join,
+one when a user calls it, one to undo what importing nequix changes."""
 
 
 def test_only_commands_read_flags_print_or_configure_jax():

@@ -19,7 +19,7 @@ from flax.traverse_util import flatten_dict
 
 import miad_jax
 from miad_jax import config as config_fields
-from miad_jax.commands import COMMANDS, cli
+from miad_jax.commands import COMMANDS, cli, start
 
 ROOT = Path(__file__).resolve().parents[2]
 FORMULAS = (
@@ -37,11 +37,12 @@ FORMULAS = (
 
 EXIT_CODES = {
     0: "The command did what was asked.",
-    cli.FAILED: "The command failed: a loss was not finite, a device had too little memory, or a "
-    "worker process was lost over a crystal. The same command continues.",
+    cli.FAILED: "The command failed: numbers were not finite, memory or space on the disk was too "
+    "little, or a worker process was lost over a crystal. The same command continues.",
     cli.BAD_INPUT: "Something that was given cannot be used. One sentence says what, and what to "
     "do.",
-    cli.INTERRUPTED: "The command was interrupted. The same command continues.",
+    start.INTERRUPTED: "The command was interrupted by Ctrl-C, SIGTERM or SIGHUP. The same command "
+    "continues. A training takes a first signal as a request: it ends with a checkpoint, and 0.",
 }
 
 

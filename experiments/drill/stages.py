@@ -16,12 +16,14 @@ from pymatgen.core import Element
 from pymatgen.entries.computed_entries import ComputedEntry
 
 from miad_jax.model import load_model
-from miad_jax.storage.files import write_atomically
+from miad_jax.storage.files import is_partial, write_atomically
+from miad_jax.storage.lock import LOCK
 
-TRAINING = """--config=configs/prototypes.py:quick --config.data.max_num_atoms=4
+VALIDATE_EVERY = 60
+TRAINING = f"""--config=configs/prototypes.py:quick --config.data.max_num_atoms=4
 --config.infusion.num_atoms=5 --config.network.hidden_dim=16 --config.network.num_layers=1
 --config.network.num_freqs=4 --config.network.time_dim=8 --config.batch_size=32
---config.num_steps=600 --config.log_every=20 --config.validate_every=60
+--config.num_steps=600 --config.log_every=20 --config.validate_every={VALIDATE_EVERY}
 --config.checkpoint_every=30""".split()
 
 SAMPLING = ["--num=160", "--steps=60", "--first_time=900", "--batch_size=8", "--seed=3"]
@@ -87,14 +89,17 @@ def write_hull(path: Path) -> None:
 
 
 def trained(folder: Path) -> dict[str, str]:
-    """The averaged parameters bit for bit, and the metrics of every step value for value."""
+    """The averaged parameters bit for bit, and the validation losses value for value.
+
+    A run that was asked to end also validates where it ended, which is left out.
+    """
     model = load_model(folder)
     params = flatten_dict(model.params, sep="/")
     found = {f"parameter {name}": _hash(np.asarray(x).tobytes()) for name, x in params.items()}
     found["step"] = str(model.step)
     for line in (folder / "metrics.jsonl").read_text().splitlines():
         said = json.loads(line)
-        if "step" not in said or "event" in said:
+        if "event" in said or said["step"] % VALIDATE_EVERY:
             continue
         # The means of a window that a kill cut short are of fewer steps; validation is whole.
         for name, value in said.items():
@@ -125,7 +130,7 @@ def broken(folder: Path) -> list[str]:
     """Files under a final name that cannot be read whole."""
     found = []
     for path in sorted(folder.rglob("*")):
-        if not path.is_file() or path.name.endswith((".partial", ".lock")):
+        if not path.is_file() or is_partial(path) or path.name == LOCK:
             continue
         try:
             if path.suffix == ".json":

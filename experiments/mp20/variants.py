@@ -28,15 +28,17 @@ class Variant:
         config: Configuration file and variant.
         changes: Fields that differ from the recipe.
         steps_of: The variant whose number of steps it takes, instead of equal minutes.
+        recipe: Fields that differ from the configuration file's.
     """
 
     config: str = "configs/mp20.py:transformer"
     changes: dict[str, Any] = field(default_factory=dict)
     steps_of: str | None = None
+    recipe: dict[str, Any] = field(default_factory=lambda: RECIPE)
 
     def fields(self) -> dict[str, Any]:
         """All fields that differ from the configuration file's."""
-        return RECIPE | self.changes
+        return self.recipe | self.changes
 
 
 VARIANTS = {

@@ -33,21 +33,25 @@ def step_seconds(variant: Variant, data: str, out: Path) -> float:
 def run(variant: Variant, data: str, out: Path, steps: int, samples: int = SAMPLES) -> None:
     """Train for so many steps, sample, and judge."""
     train(variant, data, out / "run", num_steps=steps, checkpoint_every=200)
-    module("sample", f"--checkpoint={out / 'run'}", f"--num={samples}", f"--out={out / 'samples'}")
-    options = [
-        f"--reference={data}",
-        f"--out={out / 'report'}",
-        "--calculator=none",
-        "--nocoverage",
-    ]
-    module("evaluate", str(out / "samples"), *options)
+    draw(out / "run", samples, out / "samples")
+    judge(out / "samples", data, out / "report", "--calculator=none", "--nocoverage")
 
 
 def train(variant: Variant, data: str, workdir: Path, **fields: Any) -> None:
-    """Train, or go on; validation comes at the end alone."""
+    """Train, or go on; validation comes at the end alone, unless a field says otherwise."""
     fields = {"data.path": data, "validate_every": 10**6, **variant.fields(), **fields}
     flags = [f"--config.{name}={value}" for name, value in fields.items()]
     module("train", f"--config={variant.config}", f"--workdir={workdir}", *flags)
+
+
+def draw(checkpoint: Path, samples: int, out: Path, *options: str) -> None:
+    """Sample a run or one of its checkpoints, or go on."""
+    module("sample", f"--checkpoint={checkpoint}", f"--num={samples}", f"--out={out}", *options)
+
+
+def judge(samples: Path, data: str, out: Path, *options: str) -> None:
+    """Evaluate samples, or go on."""
+    module("evaluate", str(samples), f"--reference={data}", f"--out={out}", *options)
 
 
 def module(name: str, *arguments: str) -> None:

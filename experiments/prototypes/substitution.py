@@ -15,8 +15,8 @@ from collections.abc import Sequence
 
 import numpy as np
 from ase.data import covalent_radii
+from pymatgen.analysis.structure_prediction.substitution_probability import SubstitutionProbability
 from pymatgen.core import Composition, Element, Species
-from pymatgen.core.structure_prediction.substitution_probability import SubstitutionProbability
 
 from experiments.prototypes.library import ANION_STATES, Ion, Prototype
 

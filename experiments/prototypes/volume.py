@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from pymatgen.core.structure_prediction.volume_predictor import bond_params
+from pymatgen.analysis.structure_prediction.volume_predictor import bond_params
 
 from experiments.prototypes.library import Ion, Prototype
 from experiments.prototypes.substitution import ionic_radius

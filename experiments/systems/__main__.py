@@ -4,7 +4,8 @@
 
 Each trains the same network on crystals of at most 10 atoms, for as many steps as find room in the
 minutes at its own step time, which is measured before; it samples with its own solver and number of
-steps, and is judged. What OUT holds is not made again. `--show` prints the table alone.
+steps, and is judged. What OUT holds is not made again. `--show` prints the table alone. OUT gets
+`claims.json`, what it says of the paper's claims.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ import argparse
 import os
 from pathlib import Path
 
+from experiments.claims.claim import write_claims
 from experiments.mp20.table import markdown
 from experiments.mp20.work import SAMPLES, run, step_seconds
-from experiments.systems.systems import SYSTEMS
+from experiments.systems.systems import SYSTEMS, claims
 
 
 def main() -> None:
@@ -41,6 +43,8 @@ def main() -> None:
             seconds = step_seconds(SYSTEMS[name], options.data, folder)
             steps = max(1, int(60 * options.minutes / seconds))
             run(SYSTEMS[name], options.data, folder, steps, options.samples)
+    options.out.mkdir(parents=True, exist_ok=True)
+    write_claims(options.out / "claims.json", claims(options.out))
     print(markdown(options.out, SYSTEMS))
 
 

@@ -15,12 +15,19 @@ from types import FrameType
 import jax
 from absl import flags
 
-from miad_jax.commands.start import FAILED, TOO_LITTLE_MEMORY, lacks_memory
+from miad_jax.commands.start import (
+    FAILED,
+    TOO_LITTLE_MEMORY,
+    end_interrupted,
+    handle_signals,
+    interrupt,
+    lacks_memory,
+)
 from miad_jax.config import MOVED
 from miad_jax.storage.cache import default_cache_dir
 from miad_jax.storage.files import out_of_space
 
-BAD_INPUT, INTERRUPTED = 2, 130
+BAD_INPUT = 2
 _OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
 
 
@@ -37,12 +44,11 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
         jax.config.update("jax_compilation_cache_dir", str(default_cache_dir() / "xla"))
     # What goes wrong with a checkpoint is told below; the tasks that met it would tell it again.
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-    _handle(_interrupt)
+    handle_signals(interrupt)
     try:
         sys.exit(main(sys.argv))
     except KeyboardInterrupt:
-        print("\ninterrupted; the same command continues", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+        end_interrupted()
     except Exception as error:
         said, code = _in_a_sentence(error)
         print(f"error: {said}", file=sys.stderr)
@@ -71,15 +77,6 @@ def _in_a_sentence(error: Exception) -> tuple[str, int]:
     raise error
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    """Interrupt the command, whose folder is then left in order.
-
-    A signal that comes during that ends the process at once; its workers end by themselves.
-    """
-    _handle(lambda number, frame: os._exit(INTERRUPTED))
-    raise KeyboardInterrupt
-
-
 def stop_on_signal() -> Callable[[], bool]:
     """Take a first Ctrl-C, SIGTERM or SIGHUP as a request: returns a function that tells of it.
 
@@ -98,12 +95,12 @@ def stop_on_signal() -> Callable[[], bool]:
     def count(number: int, frame: FrameType | None) -> None:
         asked.extend(come())
         if signal.SIGINT in asked[1:]:
-            _interrupt(number, frame)
+            interrupt(number, frame)
         print("\nending with a checkpoint; Ctrl-C once more ends at once", file=sys.stderr)
 
     list(come())  # of an earlier call
     signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-    _handle(count)
+    handle_signals(count)
     return lambda: bool(asked)
 
 
@@ -114,14 +111,6 @@ def _signal_sockets() -> tuple[socket.socket, socket.socket]:
     reader.setblocking(False)
     writer.setblocking(False)
     return reader, writer
-
-
-def _handle(handler: Callable[[int, FrameType | None], None]) -> None:
-    """Handle what asks for the end; a signal that is ignored, as SIGHUP under nohup, stays so."""
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)  # Windows has no SIGHUP
-        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, handler)
 
 
 def parse(

@@ -50,6 +50,11 @@ class Output:
         progress = Progress() if values.quiet else TerminalProgress()
         return cls(values.quiet, values.json, progress)
 
+    @classmethod
+    def to_nobody(cls) -> Output:
+        """As a process speaks for which another one does."""
+        return cls(True, False, Progress())
+
     def say(self, line: str = "") -> None:
         """Tell people a result."""
         if not (self.quiet or self.as_json):

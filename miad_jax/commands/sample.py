@@ -10,14 +10,17 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from absl import flags
 from jaxtyping import Float
 from ml_collections import ConfigDict
 
+from miad_jax import hosts
 from miad_jax.commands import asking, choosing, output, solving
 from miad_jax.commands import cli as command
 from miad_jax.commands.relax import POTENTIALS_HELP, WEIGHTS_HELP, relaxed_facts
@@ -25,7 +28,7 @@ from miad_jax.commands.sample_record import chunk_size_of, run_of, upgraded
 from miad_jax.commands.trajectories import NUM_STATES, TrajectoryWriter
 from miad_jax.config import validate
 from miad_jax.data.exported import ALWAYS, DEFAULT_FORMATS, PLACES, checked_formats, zip_samples
-from miad_jax.data.sample_folder import SampleDirectory
+from miad_jax.data.sample_folder import BYTES_OF_A_SAMPLE, SampleDirectory
 from miad_jax.evaluation import describe_all, write_summary
 from miad_jax.evaluation.report.summary import refined_sentence
 from miad_jax.evaluation.samples import load_samples
@@ -41,6 +44,7 @@ from miad_jax.sampling import Sampler
 from miad_jax.sampling.devices import cores_as_devices
 from miad_jax.sampling.finite import first_not_finite, is_finite, why_not_finite
 from miad_jax.sampling.quality import why_too_few
+from miad_jax.storage.files import check_space
 from miad_jax.storage.lock import one_writer
 
 FLAGS = flags.FlagValues()
@@ -127,6 +131,9 @@ def main(argv: Sequence[str]) -> int:
     if FLAGS.relax_weights is not None and FLAGS.relax is None:
         raise ValueError("--relax_weights is given without --relax: add it, or leave both")
     cores_as_devices()
+    hosts.join()
+    if not hosts.is_first():
+        out = output.Output.to_nobody()
     if FLAGS.relax is not None:
         prepare_potential(FLAGS.relax, FLAGS.relax_weights, progress=out.progress)
     model = load_model(FLAGS.checkpoint)
@@ -134,11 +141,12 @@ def main(argv: Sequence[str]) -> int:
     request, judge = asking.request_of(FLAGS, config), choosing.judge_of(FLAGS, out.progress)
     chunk_size = FLAGS.chunk_size or chunk_size_of(Path(FLAGS.out))
     sampler = sampler_of(model, config, request, chunk_size=chunk_size)
-    if warning := why_too_few(sampler.solver, sampler.control, model.diffusion):
+    warning = why_too_few(sampler.solver, sampler.control, model.diffusion)
+    if warning and hosts.is_first():
         print(f"warning: {warning}", file=sys.stderr)
-    batch_size = FLAGS.batch_size or samples_at_a_time(sampler)
+    batch_size = hosts.of_first(FLAGS.batch_size or samples_at_a_time(sampler))
     check(request, model, sampler.size)
-    with one_writer(Path(FLAGS.out)):
+    with one_writer(Path(FLAGS.out)) if hosts.is_first() else nullcontext():
         return _sample_into_folder(model, config, request, judge, sampler, batch_size, formats, out)
 
 
@@ -152,18 +160,22 @@ def _sample_into_folder(
     formats: Sequence[str],
     out: output.Output,
 ) -> int:
-    """Draw what is missing in the folder, and say what is there; returns the exit code."""
-    directory = SampleDirectory.open(
-        FLAGS.out, run_of(FLAGS, model, config, sampler), upgrade=upgraded
-    )
-
+    """Draw what is missing in the folder; the first process finishes it. Returns the exit code."""
+    with hosts.first_one_first():
+        directory = SampleDirectory.open(
+            FLAGS.out, run_of(FLAGS, model, config, sampler), upgrade=upgraded
+        )
     infused, every = config.infusion.enabled, None
     if FLAGS.trajectory:
         every = FLAGS.trajectory_every or max(1, round(sampler.num_steps / NUM_STATES))
     trajectories = TrajectoryWriter(directory.path)
-    missing = sorted(set(range(FLAGS.num)) - directory.done())
-    num_done = FLAGS.num - len(missing)
-    with out.progress.bar("sampling", FLAGS.num, "samples", num_done) as bar:
+    done = directory.done()
+    has_others, num_left = bool(done), FLAGS.num - sum(index < FLAGS.num for index in done)
+    check_space(directory.path, num_left, BYTES_OF_A_SAMPLE, "samples")
+    share = _own_share(FLAGS.num, batch_size)
+    missing = sorted(share - done)
+    num_done = len(share) - len(missing)
+    with out.progress.bar("sampling", len(share), "samples", num_done) as bar:
         for indices in _runs(missing, batch_size):
             options: dict[str, Any] = {
                 "indices": indices,
@@ -176,7 +188,7 @@ def _sample_into_folder(
                 drawn = draw(sampler, model, request, **options)
             else:
                 drawn = draw_best(sampler, model, request, judge, **options)
-            _tell_not_finite(drawn, indices, has_others=bool(directory.done()))
+            _tell_not_finite(drawn, indices, has_others=has_others)
             extra = {"num_real_atoms": drawn.num_real} if FLAGS.record_num_atoms else {}
             rows = describe_all(drawn.crystals, infused=infused, refine_angstrom=FLAGS.refine)
             if not request.asks_nothing:
@@ -187,7 +199,24 @@ def _sample_into_folder(
                 # Before the batch, whose samples are not drawn again once it is on disk.
                 trajectories.write_batch(indices[0], drawn.trajectory, rows)
             directory.write_batch(indices[0], drawn.crystals, rows, **extra)
+            has_others = True
 
+    hosts.wait_for_all()
+    with hosts.first_one_first():
+        if not hosts.is_first():
+            return 0
+        return _finish(directory, model, request, trajectories, formats, out)
+
+
+def _finish(
+    directory: SampleDirectory,
+    model: TrainedModel,
+    request: Request,
+    trajectories: TrajectoryWriter,
+    formats: Sequence[str],
+    out: output.Output,
+) -> int:
+    """Make the files of all samples, and say what is there; returns the exit code."""
     samples = directory.finish(formats, progress=out.progress)
     summary = write_summary(
         directory.path,
@@ -303,6 +332,12 @@ def _other_space_group(row: dict[str, Any]) -> list[str]:
 def _answers(rows: Sequence[dict[str, Any]]) -> dict[str, int]:
     met, attempts = (sum(row[name] for row in rows) for name in ("is_as_asked", "attempts"))
     return {"num_as_asked": met, "num_drawn": attempts}
+
+
+def _own_share(num: int, batch_size: int) -> set[int]:
+    """The indices that this process draws: whole batches, dealt out in turn."""
+    index, processes = np.arange(num), jax.process_count()
+    return set(index[index // batch_size % processes == jax.process_index()].tolist())
 
 
 def _runs(indices: list[int], longest: int) -> Iterator[list[int]]:

@@ -15,6 +15,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from miad_jax import config as config_fields
+from miad_jax import hosts
 from miad_jax.commands import cli as command
 from miad_jax.commands import output
 from miad_jax.fine_tuning import load_initial
@@ -27,8 +28,8 @@ FLAGS = flags.FlagValues()
 config_flags.DEFINE_config_file(
     "config",
     None,
-    "Name of a configuration of the package (mp20, perov5, carbon24, alex_mp20, prototypes) or a "
-    "file, with :VARIANT behind it; default: the embedded data set's",
+    "Name of a configuration of the package (mp20, perov5, carbon24, alex_mp20, mpts52, prototypes)"
+    " or a file, with :VARIANT behind it; default: the embedded data set's",
     flag_values=FLAGS,
 )
 flags.DEFINE_string(
@@ -52,12 +53,14 @@ def main(argv: Sequence[str]) -> int:
     command.parse(FLAGS, argv, str(__doc__))
     if FLAGS.workdir is None:
         raise ValueError("no --workdir: name a folder for checkpoints and metrics")
+    hosts.join()
     FLAGS.config.data.properties = _names(FLAGS.config.data.properties)
     config = config_fields.validate(FLAGS.config)
     workdir, initial = Path(FLAGS.workdir), None
     if FLAGS.init_from is not None and Checkpoints(workdir).latest() is None:
         initial = load_initial(FLAGS.init_from)
-    run(config, workdir, initial, output.Output.of(FLAGS))
+    out = output.Output.of(FLAGS) if hosts.is_first() else output.Output.to_nobody()
+    run(config, workdir, initial, out)
     return 0
 
 
@@ -104,15 +107,18 @@ def run(
 ) -> None:
     """Load the data, train with a progress bar until a signal, say where the result lies."""
     progress = out.progress
-    data = load_training_data(config, progress=progress)
+    with hosts.first_one_first():
+        data = load_training_data(config, progress=progress)
     for line in data.remarks:
         progress.say(line)
-    progress.say(f"on {jax.local_device_count()} × {jax.devices()[0].device_kind}")
+    progress.say(f"on {jax.device_count()} × {jax.devices()[0].device_kind}")
     num_steps = number_of_steps(config, len(data.train))
     # From here on there is something to keep; a signal before that ends at once.
     should_stop = command.stop_on_signal()
     with progress.bar("training", num_steps, "steps") as bar:
         state = train(config, data, workdir, initial=initial, bar=bar, should_stop=should_stop)
+    if not hosts.is_first():
+        return
     step = int(state.step)
     progress.say(f"step {step}: checkpoint and metrics.jsonl in {workdir}")
     out.finish(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import os
 import stat
@@ -55,7 +56,9 @@ def read_zip(path: Path) -> Iterator[Row]:
             check_unpacked(crystals, path)
             for member in crystals:
                 yield from _rows(archive, member, path)
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # of a place in the file
+            raise
         raise ValueError(f"{path} cannot be read as a zip ({error}): fetch it again") from error
 
 

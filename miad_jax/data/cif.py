@@ -132,7 +132,7 @@ def read_cif_text(text: str) -> Cif:
         _check_sites(tags)
         try:
             (structure,) = parser.parse_structures(primitive=False, on_error="raise")
-        except ValueError as error:
+        except (ValueError, IndexError, OverflowError) as error:
             raise ValueError(_why_not_parsed(error, parser.warnings)) from error
     if len(structure) > MAX_ATOMS:
         raise ValueError(too_large(len(structure)))
@@ -218,7 +218,7 @@ def _check_characters(block: str) -> None:
                 raise ValueError(f"has the number {token!r}, which is not ASCII: save it as UTF-8")
 
 
-def _why_not_parsed(error: ValueError, said: Sequence[str]) -> str:
+def _why_not_parsed(error: Exception, said: Sequence[str]) -> str:
     """Why pymatgen found no crystal, in words."""
     for text in (str(error), *said):
         if found := re.search(r"Some occupancies \(\[([^\]]*)\]\)", text):

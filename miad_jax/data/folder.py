@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import warnings
 import zlib
@@ -10,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from miad_jax.data.row import Row, crystal_rows, is_cif, is_hidden, is_packed, is_poscar
-from miad_jax.data.text import open_unpacked
+from miad_jax.data.text import open_unpacked, table_lines
 
 _OTHER_ENDINGS = (".extxyz", ".xyz")
 
@@ -92,4 +93,14 @@ def _refuse(error: OSError) -> None:
 
 def _may_hold_crystals(path: Path) -> bool:
     """Whether a file is packed, or of a kind of which many crystals are read."""
+    if path.suffix.lower() == ".csv":
+        return _has_crystals(path)
     return is_packed(path) or path.suffix.lower() in _OTHER_ENDINGS
+
+
+def _has_crystals(table: Path) -> bool:
+    """Whether a table has a column of CIFs; a table of properties has none."""
+    try:
+        return "cif" in next(csv.reader(table_lines(table)), ())
+    except (OSError, ValueError, csv.Error):  # it is no table that we read
+        return False

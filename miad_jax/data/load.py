@@ -1,5 +1,7 @@
 """Load a dataset by name or path, through a cache of packed files.
 
+A large set is packed part by part: packing that was interrupted goes on after its last whole part.
+
 The cache lies in `datasets/` under `$MIAD_JAX_CACHE`, else `$XDG_CACHE_HOME/miad_jax`, else
 `~/.cache/miad_jax`. A file's name there is the hash of the source's content and of how it
 was packed, so a changed source or setting is another file, and nothing there is ever stale.
@@ -9,8 +11,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -20,7 +23,7 @@ import numpy as np
 
 from miad_jax.crystal import Crystal
 from miad_jax.data.folder import crystal_files
-from miad_jax.data.packed import FORMAT_VERSION, Records, load_packed, save_packed
+from miad_jax.data.packed import READABLE_VERSIONS, Records, load_packed, save_packed
 from miad_jax.data.packing import pack
 from miad_jax.data.published import PUBLISHED
 from miad_jax.data.reading import (
@@ -31,7 +34,7 @@ from miad_jax.data.reading import (
     split_file,
     suffix,
 )
-from miad_jax.data.row import is_cif, is_poscar
+from miad_jax.data.row import Row, is_cif, is_poscar
 from miad_jax.parallel.executor import Executor
 from miad_jax.parallel.progress import Progress
 from miad_jax.spelling import did_you_mean
@@ -119,16 +122,22 @@ def load_dataset(
     sources = _sources(path, split)
     fingerprint = split_fingerprint(path, split, primitive=primitive, niggli=niggli)
     root = Path(cache_dir) if cache_dir is not None else default_cache_dir()
-    cached = root / "datasets" / f"{fingerprint}-v{FORMAT_VERSION}-r{_READING_VERSION}.npz"
-    if cached.exists():
+    of_version = [
+        root / "datasets" / f"{fingerprint}-v{version}-r{_READING_VERSION}.npz"
+        for version in READABLE_VERSIONS
+    ]
+    for cached in filter(Path.exists, of_version):
         try:
             return load_packed(cached)
         except ValueError as error:
             warnings.warn(f"{error}. It is now made again.", stacklevel=2)
-    crystals, records = pack(chain.from_iterable(map(read_rows, sources)), **work)
+    cached, parts = of_version[0], of_version[0].with_suffix(".parts")
+    rows, num_rows = _rows(sources), _num_rows(sources)
+    crystals, records = pack(rows, num_rows=num_rows, folder=parts, **work)
     records = replace(records, fingerprint=fingerprint)
     try:
         save_packed(cached, crystals, records)
+        shutil.rmtree(parts, ignore_errors=True)
     except OSError as error:
         warnings.warn(
             f"the packed dataset could not be kept ({error}), so the next load reads the CIFs "
@@ -174,6 +183,18 @@ def available_splits(
         return [split for i, split in enumerate(SPLITS) if i in present]
     found = [split for split in SPLITS if path.is_dir() and split_file(path, split) is not None]
     return found or ["train"]
+
+
+def _rows(sources: Sequence[Path]) -> Iterator[Row]:
+    """The rows of all files, one by one."""
+    return chain.from_iterable(map(read_rows, sources))
+
+
+def _num_rows(sources: Sequence[Path]) -> int:
+    """How many rows there are: reading them takes little beside making crystals of them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what there is to say is said by the other reading
+        return sum(1 for _ in _rows(sources))
 
 
 def _existing(name_or_path: str | os.PathLike[str]) -> Path:

@@ -21,7 +21,7 @@ from miad_jax.parallel.progress import Progress, as_progress
 from miad_jax.storage.files import write_atomically
 
 if TYPE_CHECKING:
-    from pymatgen.core.entries import ComputedStructureEntry
+    from pymatgen.entries.computed_entries import ComputedStructureEntry
 
 FORMAT = "miad_jax hull 1"
 THERMO_TYPE = "GGA_GGA+U"

@@ -7,21 +7,24 @@ files. Atoms are stored end to end without padding:
     frac_coords    float32 [atoms, 3]
     atom_types     uint8   [atoms]
     num_atoms      uint8   [n]         wider where a crystal has more than 255 atoms
-    ids            unicode [n]
-    column.NAME    any     [n]         one array a column of the records
-    rejected       unicode [m, 2]      id and reason
+    ids            text    [n]
+    column.NAME    any     [n]         one array a column of the records, or text
+    rejected       text    [2 m]       id, reason, id, reason, …
     fingerprint    unicode []
     format_version int     []
     sha256         unicode []          of all that; files of version 0.1 have none
 
-Nothing in it is pickled, and equal data gives equal bytes.
+Text lies end to end too: uint8 [bytes], which is UTF-8, and beside it int64 [n] under `ends.NAME`,
+where each value ends. Format 1, which is read as well, has arrays of unicode instead, and
+`rejected` of shape [m, 2]. Nothing in it is pickled, and equal data gives equal bytes.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +34,12 @@ from miad_jax.crystal import Crystal
 from miad_jax.storage.files import write_atomically
 from miad_jax.storage.hashed import hashed_npz, read_npz
 
-FORMAT_VERSION = 1
-_COLUMN = "column."
+FORMAT_VERSION = 2
+READABLE_VERSIONS = (2, 1)
+TEXT = np.dtypes.StringDType()
+"""The type of columns of text: a long value takes no more room in the others."""
+
+_COLUMN, _ENDS = "column.", "ends."
 _DAMAGE = (KeyError, TypeError, ValueError)
 
 
@@ -42,7 +49,8 @@ class Records:
 
     Attributes:
         ids: A name for each crystal, in the crystals' order.
-        columns: Other columns, each [n]: numbers as float64 (NaN where empty), or text.
+        columns: Other columns, each [n]: numbers as float64 (NaN where empty), or text of
+            NumPy's StringDType.
         rejected: Id and reason of every row that could not be used.
         fingerprint: Hash of the source's content and of how it was packed; empty if unknown.
     """
@@ -153,10 +161,13 @@ def save_packed(path: str | os.PathLike[str], crystal: Crystal, records: Records
         "frac_coords": np.asarray(crystal.frac_coords, np.float32)[mask],
         "atom_types": np.asarray(crystal.atom_types)[mask].astype(np.uint8),
         "num_atoms": num_atoms.astype(np.min_scalar_type(num_atoms.max(initial=0))),
-        "ids": np.array(records.ids, np.str_),
-        "rejected": np.array(list(records.rejected), np.str_).reshape(-1, 2),
-        **{_COLUMN + name: np.asarray(x) for name, x in records.columns.items()},
+        **_written("ids", records.ids),
+        **_written("rejected", [text for pair in records.rejected for text in pair]),
     }
+    for name, column in records.columns.items():
+        column = np.asarray(column)
+        is_text = column.dtype.kind in "UTO"
+        arrays |= _written(_COLUMN + name, column) if is_text else {_COLUMN + name: column}
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, hashed_npz(arrays))
@@ -180,8 +191,9 @@ def load_packed(path: str | os.PathLike[str], size: int | None = None) -> tuple[
     try:
         arrays = read_npz(path)
         version = int(arrays["format_version"])
-        if version != FORMAT_VERSION:
+        if version not in READABLE_VERSIONS:
             raise ValueError(f"its format is version {version}, not {FORMAT_VERSION}")
+        arrays = _with_text(arrays)
         num_atoms = arrays["num_atoms"].astype(np.int64)
         _check_lengths(arrays, len(num_atoms), int(num_atoms.sum()))
         records = Records(
@@ -191,7 +203,7 @@ def load_packed(path: str | os.PathLike[str], size: int | None = None) -> tuple[
                 for name, array in arrays.items()
                 if name.startswith(_COLUMN)
             },
-            rejected=[(name, reason) for name, reason in arrays["rejected"].tolist()],
+            rejected=[*zip(*[iter(arrays["rejected"].ravel().tolist())] * 2, strict=True)],
             fingerprint=str(arrays["fingerprint"]),
         )
     except _DAMAGE as error:
@@ -201,6 +213,36 @@ def load_packed(path: str | os.PathLike[str], size: int | None = None) -> tuple[
         ) from error
     atoms = (arrays["frac_coords"], arrays["atom_types"], num_atoms)
     return pad(arrays["lattice"], *atoms, size), records
+
+
+def _written(name: str, values: Iterable[str]) -> dict[str, np.ndarray]:
+    """Text as it lies in a file."""
+    texts = [str(value).encode() for value in values]
+    ends = np.cumsum([len(text) for text in texts], dtype=np.int64)
+    return {name: np.frombuffer(b"".join(texts), np.uint8), _ENDS + name: ends}
+
+
+def _with_text(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays of a file, of either format, with text as text.
+
+    Raises:
+        ValueError: If text does not end where it should.
+    """
+    found = {}
+    for name, array in arrays.items():
+        if name.startswith(_ENDS):
+            continue
+        ends = arrays.get(_ENDS + name)
+        if ends is not None:
+            bounds, content = [0, *ends.tolist()], array.tobytes()
+            if bounds[-1] != len(content) or bounds != sorted(bounds):
+                raise ValueError(f"the texts of {name} do not end where they should")
+            texts = [content[a:b].decode() for a, b in pairwise(bounds)]
+            array = np.array(texts, TEXT)
+        elif array.dtype.kind == "U" and array.ndim:
+            array = array.astype(TEXT)
+        found[name] = array
+    return found
 
 
 def _check_lengths(arrays: Mapping[str, np.ndarray], num_crystals: int, num_atoms: int) -> None:

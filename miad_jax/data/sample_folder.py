@@ -14,6 +14,7 @@ batches, and made again when there are more. Batches and `samples.npz` hold arra
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -40,6 +41,9 @@ from miad_jax.storage.run_record import RunRecord
 _RECORD = RunRecord("run.json", format="miad_jax samples 1", kind="samples", key="run")
 _ARRAYS = ("lattice", "frac_coords", "atom_types", "mask")
 _RESERVED = frozenset({*_ARRAYS, "index", "rows", SHA256})
+BYTES_OF_A_SAMPLE = 6_000
+"""What a sample takes on a disk at least: a block of 4 kB for its CIF, its share of the rest."""
+
 _BATCH_NAME = re.compile(r"(\d+)-(\d+)\.npz")
 
 
@@ -115,6 +119,11 @@ class SampleDirectory:
         """Indices of the samples that are on disk."""
         return {index for first, last, _ in self._batches() for index in range(first, last + 1)}
 
+    @functools.cached_property
+    def _taken(self) -> set[int]:
+        """Indices that are not written again; the folder is listed once, not at every batch."""
+        return self.done()
+
     def write_batch(
         self,
         first_index: int,
@@ -150,7 +159,8 @@ class SampleDirectory:
         if clash := sorted(_RESERVED.intersection(extra)):
             raise ValueError(f"extra arrays cannot be named {', '.join(clash)}: rename them")
         last_index = first_index + len(crystals) - 1
-        if twice := self.done().intersection(range(first_index, last_index + 1)):
+        indices = range(first_index, last_index + 1)
+        if twice := self._taken.intersection(indices):
             raise ValueError(
                 f"{len(twice)} of the samples {first_index} to {last_index} are in {self.path} "
                 f"already, the first is {min(twice)}: generate only those that done() lacks"
@@ -159,6 +169,7 @@ class SampleDirectory:
         arrays["rows"] = np.array([json.dumps(dict(row), ensure_ascii=False) for row in rows])
         name = f"{first_index:06d}-{last_index:06d}.npz"
         write_atomically(self.path / "batches" / name, hashed_npz(arrays | extra))
+        self._taken.update(indices)
 
     def read(self) -> Samples:
         """Read all samples that are on disk, whatever batches they came in.

@@ -227,7 +227,10 @@ def _of_poscar(text: str) -> Structure:
 
     if not text.strip():
         raise ValueError("has no POSCAR text")
-    poscar = Poscar.from_str(text)
+    try:
+        poscar = Poscar.from_str(text)
+    except Exception as error:  # it raises all there is
+        raise ValueError(f"is no POSCAR: {error}") from error
     if not poscar.true_names:  # pymatgen makes some up
         raise ValueError("does not name its elements: add a line with their symbols, as VASP 5 has")
     return poscar.structure

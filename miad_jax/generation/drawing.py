@@ -137,7 +137,9 @@ def draw(
 ) -> Drawn:
     """Draw the samples, each until it is what was asked, and at most `attempts` times.
 
-    The first attempt has the sample's own key; a later one a key that is folded from it.
+    The first attempt has the sample's own key; a later one a key that is folded from it. A number
+    of atoms is held in the last attempt. In those before the sample is led to it and then decides,
+    which gives better crystals where it comes to that number.
 
     Args:
         sampler: What draws them.
@@ -160,7 +162,8 @@ def draw(
     missed: list[list[str]] = [[] for _ in indices]
     for attempt in range(attempts):
         keys = own[todo] if attempt == 0 else streams(own[todo], ATTEMPTS + attempt)
-        num_atoms, condition = _condition(request, model, sampler.size, keys, index[todo])
+        is_last = attempt == attempts - 1
+        num_atoms, condition = _condition(request, model, sampler.size, keys, index[todo], is_last)
         more: dict[str, Any] = {}
         if trajectory_every is not None:
             more["trajectory_every"] = trajectory_every
@@ -199,7 +202,12 @@ def check(request: Request, model: TrainedModel, size: int) -> None:
 
 
 def _condition(
-    request: Request, model: TrainedModel, size: int, keys: PRNGKeyArray, index: np.ndarray
+    request: Request,
+    model: TrainedModel,
+    size: int,
+    keys: PRNGKeyArray,
+    index: np.ndarray,
+    holds_number: bool = True,
 ) -> tuple[np.ndarray, Condition | None]:
     """What the sampler takes for the samples of some keys."""
     return request.condition(
@@ -209,6 +217,7 @@ def _condition(
         infused=model.config.infusion.enabled,
         takes_times=takes_times(model.denoise),
         histogram=model.histogram,
+        holds_number=holds_number,
     )
 
 

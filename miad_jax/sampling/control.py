@@ -26,6 +26,13 @@ from miad_jax.sampling.elements import NEVER, allow, neutralise, require
 
 CoordsScore = Literal["marginal", "conditional"]
 
+LED_UNTIL = 0.2
+"""Share of all times below which a sample that was led to a number of atoms decides itself.
+
+An atom that has to appear or vanish after that finds no place any more: the others are where they
+will be.
+"""
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
@@ -105,7 +112,11 @@ class Control:
             logits = logits / self.type_temperature
             if asked.num_atoms is not None:
                 log_probs = diffusion.types.clean(logits, *kinds)
+                free = logits
                 logits = numbered(logits, log_probs, asked.num_atoms, crystal.mask, is_last)
+                if asked.num_is_led is not None:
+                    decides = asked.num_is_led & (t < LED_UNTIL * diffusion.num_steps)
+                    logits = jnp.where(decides[..., None, None], free, logits)
             coords = said.coords
             if self.coords_score == "marginal":
                 log_probs = diffusion.types.clean(logits, *kinds)

@@ -6,8 +6,9 @@ import errno
 import os
 import re
 import secrets
+import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -45,6 +46,48 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a file whole or not at all."""
     with atomic_file(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
+
+
+def replace_files(folder: Path, contents: Mapping[str, bytes], pattern: str) -> None:
+    """Make some files all of their kind in a folder; others that match are removed.
+
+    Files whose content is right already stay as they are.
+
+    Args:
+        folder: It is made if missing.
+        contents: By file name.
+        pattern: What the names of such files match, as a regular expression.
+    """
+    folder.mkdir(exist_ok=True)
+    remove_partial_files(folder)
+    for path in folder.iterdir():
+        if path.name not in contents and re.fullmatch(pattern, path.name):
+            path.unlink(missing_ok=True)
+    for name, content in contents.items():
+        path = folder / name
+        if not path.exists() or path.read_bytes() != content:
+            write_atomically(path, content)
+
+
+def check_space(folder: Path, num: int, bytes_of_each: int, noun: str) -> None:
+    """Refuse to begin what the disk has no space for.
+
+    Args:
+        folder: Where it is to be.
+        num: How many things.
+        bytes_of_each: What one of them takes at least.
+        noun: What they are.
+
+    Raises:
+        ValueError: If they do not fit.
+    """
+    free = shutil.disk_usage(folder).free
+    if num * bytes_of_each > free:
+        raise ValueError(
+            f"{num} {noun} take {num * bytes_of_each / 1e9:.3g} GB or more, and {free / 1e9:.3g} "
+            f"GB are free at {folder}: ask for at most {free // bytes_of_each} more, or name a "
+            "folder on a larger disk"
+        )
 
 
 def out_of_space(error: BaseException) -> bool:

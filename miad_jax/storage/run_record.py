@@ -1,8 +1,8 @@
 """Is this the same run? A folder's record of what its results depend on, and what differs.
 
-A folder that a run fills has a JSON file that says what the run is. The run that finds its own
-record goes on; any other is refused, with the name of every setting that differs, so that results
-of different settings never mix in one folder.
+A folder that a run fills has a JSON file, with a hash, that says what the run is. The run that
+finds its own record goes on; any other is refused, with the name of every setting that differs, so
+that results of different settings never mix in one folder.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from miad_jax.storage.files import is_partial, remove_partial_files, write_atomically
+from miad_jax.storage.hashed import hashed_json, read_json
 from miad_jax.storage.lock import LOCK
 
 _MISSING = "(missing)"
@@ -89,11 +90,11 @@ class RunRecord:
         """Read the settings in a folder; arguments as of `open`.
 
         Raises:
-            ValueError: If there is no record, or it cannot be read.
+            ValueError: If there is no record, or it cannot be read or was changed.
         """
         path = Path(folder) / self.file_name
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json(path)
             if content["format"] != self.format:
                 raise ValueError(f"its format is {content['format']!r}, not {self.format!r}")
             settings = content[self.key] if self.key else content
@@ -121,7 +122,7 @@ class RunRecord:
         folder.mkdir(parents=True, exist_ok=True)
         remove_partial_files(folder)
         content = {"format": self.format, **({self.key: run} if self.key else run)}
-        write_atomically(folder / self.file_name, json.dumps(content, indent=2) + "\n")
+        write_atomically(folder / self.file_name, hashed_json(content, indent=2))
 
 
 def differences(

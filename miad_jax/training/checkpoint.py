@@ -12,6 +12,7 @@ import errno
 import json
 import logging
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +31,9 @@ from miad_jax.training.state import TrainState
 
 _LONGEST = 200
 """So many characters of what a library says are told."""
+
+_BESIDE_ARRAYS_BYTES = 2**17
+"""What a checkpoint holds beside its arrays, at most."""
 
 VALIDATES = "validates"
 """Where `meta` says whether the run validates at this step, after the checkpoint."""
@@ -81,7 +85,13 @@ class Checkpoints:
         hashes = {part: _hash_of(tree) for part, tree in parts.items()}
         meta = json.loads(json.dumps({**meta, VALIDATES: validates, HASHES: hashes}))
         with _in_one_sentence(self.directory):
-            self._open().save(
+            manager = self._open()
+            # Orbax finds out as well, but its threads tell it in a traceback each. It writes arrays
+            # twice: as they come, and then together.
+            needed = 2 * sum(x.nbytes for x in jax.tree.leaves(parts)) + _BESIDE_ARRAYS_BYTES
+            if needed > shutil.disk_usage(self.directory).free:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            manager.save(
                 step,
                 args=ocp.args.Composite(
                     **{part: ocp.args.StandardSave(tree) for part, tree in parts.items()},
@@ -220,7 +230,15 @@ class Checkpoints:
 
     def _open(self) -> ocp.CheckpointManager:
         if self._manager is None:
-            options = ocp.CheckpointManagerOptions(max_to_keep=self._keep, create=True)
+            # Each process reads by itself, and one alone writes.
+            index = jax.process_index()
+            alone = ocp.options.MultiprocessingOptions(
+                primary_host=index, active_processes={index}, barrier_sync_key_prefix=str(index)
+            )
+            self.directory.mkdir(parents=True, exist_ok=True)
+            options = ocp.CheckpointManagerOptions(
+                max_to_keep=self._keep, create=False, multiprocessing_options=alone
+            )
             self._manager = ocp.CheckpointManager(self.directory, options=options)
         return self._manager
 

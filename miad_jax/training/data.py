@@ -81,7 +81,7 @@ def load_training_data(
         keep, said = _kept(config, crystal, records, name)
         remarks += said
         num_left_out += int((~keep).sum())
-        parts.append(crystal[keep])
+        parts.append(crystal if keep.all() else crystal[keep])
         if split == "train":
             fingerprint = records.fingerprint
             condition = _condition(config, crystal, records, progress)

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from miad_jax import hosts
 from miad_jax.build import diffusion_from, loss_weights_from, network_from
 from miad_jax.diffusion.losses import LossTerms
 from miad_jax.parallel.progress import Bar
@@ -81,12 +82,13 @@ def train(
         "init_from": None if initial is None else dict(initial.source),
     }
     checkpoints = Checkpoints(workdir, keep=config.keep_checkpoints)
-    lines = MetricsFile(workdir / "metrics.jsonl")
+    lines = MetricsFile(workdir / "metrics.jsonl" if hosts.is_first() else None)
     lacks_validation = False
     if checkpoints.latest() is not None:
         state, meta, validates = checkpoints.resume(state, meta)
         lacks_validation = validates and not lines.has_validation(int(state.step))
         lines.append({"event": "resume", "step": int(state.step)})
+    _check_same_step(int(state.step), workdir)
     run = ShardedTraining(
         objective,
         optimizer,
@@ -136,7 +138,7 @@ def train(
         out_of_time = config.max_minutes is not None and (
             time.monotonic() - started > 60 * config.max_minutes
         )
-        ended = step >= num_steps or out_of_time or should_stop()
+        ended = step >= num_steps or hosts.any_process(out_of_time or should_stop())
         validates = ended or running.passes(config.validate_every)
         saves = ended or running.passes(config.checkpoint_every)
         if validates or saves:
@@ -144,7 +146,8 @@ def train(
             if saves:
                 state = run.state()
                 _check_finite_params(state, checkpoints)
-                checkpoints.save(state, meta, validates=validates)
+                if hosts.is_first():
+                    checkpoints.save(state, meta, validates=validates)
             if ended:  # whoever asked for the end may not wait for the validation
                 checkpoints.wait()
             if validates:
@@ -152,6 +155,7 @@ def train(
             running = None
         if ended:
             break
+    hosts.wait_for_all()  # whoever ends early may end the others
     return run.state()
 
 
@@ -186,7 +190,7 @@ def make_objective(config: ConfigDict, size: int) -> Objective:
         ValueError: If `config.tasks` has known parts, and the network takes one time for all.
     """
     infused = config.infusion.enabled
-    local_batch = config.batch_size // jax.local_device_count()
+    local_batch = config.batch_size // jax.device_count()
     net, tasks = network_from(config), Tasks(**config.tasks.to_dict())
     check_network(tasks, net)
     largest = config.chunk_size or net.chunk_size(
@@ -209,7 +213,7 @@ def make_objective(config: ConfigDict, size: int) -> Objective:
 
 def steps_per_dispatch(config: ConfigDict, objective: Objective, size: int) -> int:
     """Steps in one scan: about four seconds of work, so that a stop is soon heard."""
-    local_batch = config.batch_size // jax.local_device_count()
+    local_batch = config.batch_size // jax.device_count()
     flop = 3 * local_batch * objective.net.flops(objective.num_atoms or size)
     flop_per_second = 1e11 if jax.default_backend() == "cpu" else 1e14
     return int(np.clip(4 * flop_per_second / flop, 1, config.log_every))
@@ -245,6 +249,15 @@ def _shown(metrics: Metrics) -> Metrics:
     """The metrics that find room beside a bar."""
     names = ("loss", "lattice", "coords", "types", "validation_loss")
     return {name: metrics[name] for name in names if name in metrics}
+
+
+def _check_same_step(step: int, workdir: Path) -> None:
+    """Refuse processes that found different checkpoints, as where each has a disk of its own."""
+    if hosts.any_process(step != hosts.of_first(step)):
+        raise ValueError(
+            f"process {jax.process_index()} starts at step {step}, the first one at another: name "
+            f"a --workdir that all hosts share; this one is {workdir}"
+        )
 
 
 def _check_finite(losses: Any, first_step: int, checkpoints: Checkpoints) -> None:

@@ -14,13 +14,13 @@ class MetricsFile:
     """The lines of one run; what a kill left half written is no line, and is taken away.
 
     Args:
-        path: The file; it is made with the first line.
+        path: The file; it is made with the first line. None keeps nothing.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path | None):
         self._path = path
-        if path.exists():
-            self._end_last_line()
+        if path is not None and path.exists():
+            _end_last_line(path)
 
     def append(self, line: Mapping[str, Any]) -> None:
         """Write a line, whole or not at all.
@@ -28,6 +28,8 @@ class MetricsFile:
         Raises:
             OSError: If it cannot be written; a full disk is one reason.
         """
+        if self._path is None:
+            return
         self._path.parent.mkdir(parents=True, exist_ok=True)
         content = (json.dumps(dict(line)) + "\n").encode()
         with self._path.open("ab", buffering=0) as file:
@@ -54,7 +56,7 @@ class MetricsFile:
 
     def _lines(self) -> Iterator[dict[str, Any]]:
         """Every line that can be read."""
-        if not self._path.exists():
+        if self._path is None or not self._path.exists():
             return
         with self._path.open("rb") as file:
             for line in file:
@@ -65,16 +67,17 @@ class MetricsFile:
                 if isinstance(found, dict):
                     yield found
 
-    def _end_last_line(self) -> None:
-        """Give the last line its end if it is whole, and take it away if it is not."""
-        content = self._path.read_bytes()
-        start = content.rfind(b"\n") + 1
-        if not content[start:]:
-            return
-        try:
-            json.loads(content[start:])
-        except ValueError:
-            os.truncate(self._path, start)
-            return
-        with self._path.open("ab") as file:
-            file.write(b"\n")
+
+def _end_last_line(path: Path) -> None:
+    """Give the last line its end if it is whole, and take it away if it is not."""
+    content = path.read_bytes()
+    start = content.rfind(b"\n") + 1
+    if not content[start:]:
+        return
+    try:
+        json.loads(content[start:])
+    except ValueError:
+        os.truncate(path, start)
+        return
+    with path.open("ab") as file:
+        file.write(b"\n")

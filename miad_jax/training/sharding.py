@@ -20,7 +20,9 @@ from miad_jax.training.step import Objective, train_step, validation_loss
 
 
 class ShardedTraining:
-    """A run on all local devices: `pmap` shards the batch, every device holds the whole state.
+    """A run on all devices: `pmap` shards the batch, every device holds the whole state.
+
+    Where several processes do a run, each feeds its own devices.
 
     Args:
         objective: What is minimised.
@@ -44,12 +46,16 @@ class ShardedTraining:
         batch_size: int,
         seed: int,
     ):
-        self.num_devices = jax.local_device_count()
+        self.num_devices = jax.device_count()
+        # Which parts of a batch are of this process.
+        self._own = [
+            i for i, x in enumerate(jax.devices()) if x.process_index == jax.process_index()
+        ]
         self.num_train, self.batch_size, self.seed = len(data.train), batch_size, seed
-        self._state = _replicate(state, self.num_devices)
-        self._train = _replicate((data.train, data.train_condition), self.num_devices)
+        self._state = _replicate(state)
+        self._train = _replicate((data.train, data.train_condition))
         self._validation = jax.device_put(data.validation)
-        self._slots = jnp.arange(batch_size).reshape(self.num_devices, -1)
+        self._slots = np.arange(batch_size, dtype=np.int32).reshape(self.num_devices, -1)[self._own]
 
         def many_steps(
             state: TrainState, train: Any, index: Array, slots: Array
@@ -70,22 +76,22 @@ class ShardedTraining:
     def advance(self, step: int, count: int) -> LossTerms:
         """Start `count` steps from `step` on; their terms come without waiting for them."""
         index = batch_indices(self.seed, self.num_train, self.batch_size, step, count)
-        index = index.reshape(count, self.num_devices, -1).swapaxes(0, 1)
+        index = index.reshape(count, self.num_devices, -1)[:, self._own].swapaxes(0, 1)
         self._state, terms = self._many_steps(self._state, self._train, index, self._slots)
         if self.num_devices > 1 and jax.default_backend() == "cpu":
             # Several CPU devices share their threads: two programs with collectives at once can
             # wait for each other for ever.
             jax.block_until_ready((self._state, terms))
-        return jax.tree.map(lambda x: x[0], terms)
+        return _first(terms)
 
     def validate(self) -> LossTerms:
         """Losses of the averaged parameters on the validation crystals."""
-        ema_params = jax.tree.map(lambda x: x[0], self._state.ema_params)
+        ema_params = _first(self._state.ema_params)
         return jax.tree.map(np.asarray, self._validate(ema_params, self._validation))
 
     def state(self) -> TrainState:
         """The state of one device; all are equal."""
-        return jax.tree.map(lambda x: x[0], self._state)
+        return _first(self._state)
 
 
 def batch_indices(
@@ -104,7 +110,12 @@ def batch_indices(
     return index.reshape(num_steps, batch_size)
 
 
-def _replicate(tree: Any, num_devices: int) -> Any:
+def _replicate(tree: Any) -> Any:
     """A copy on every device, laid out as `pmap` leaves its results: it compiles once for both."""
     copy = jax.pmap(lambda device, tree: tree, in_axes=(0, None), axis_name="batch")
-    return copy(np.arange(num_devices), jax.tree.map(jnp.asarray, tree))
+    return copy(np.arange(jax.local_device_count()), jax.tree.map(jnp.asarray, tree))
+
+
+def _first(tree: Any) -> Any:
+    """What the first device of this process has."""
+    return jax.tree.map(lambda x: x.addressable_data(0)[0], tree)

@@ -1,6 +1,7 @@
 """What the commands say and leave when something ends them."""
 
 import errno
+import io
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from unittest import mock
 
 import pytest
 
-from miad_jax.commands import cli
+from miad_jax.commands import cli, start
 from miad_jax.commands.start import lacks_memory
 from miad_jax.storage.files import write_atomically
 from tests.in_process import ROOT
@@ -20,6 +21,7 @@ from tests.in_process import ROOT
 def signals(monkeypatch):
     """Handlers of signals as they were."""
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {number: signal.getsignal(number) for number in numbers}
     yield
@@ -60,6 +62,61 @@ def test_each_end_has_its_code_and_one_sentence(capfd, error, code, said):
     assert found == code
     assert said in words
     assert words.strip().count("\n") == 0
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_what_a_terminal_has_no_character_for_is_spelt_out(monkeypatch, encoding):
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding=encoding) for _ in range(2))
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", err)
+
+    def main(arguments):
+        print("0.1 Å, σ, \udcff")
+        raise ValueError("no σ")
+
+    monkeypatch.setattr(start, "importlib", mock.Mock(import_module=_imported(main)))
+    with pytest.raises(SystemExit) as ended:
+        start.start("sample")
+    assert ended.value.code == 2
+    for stream in (out, err):
+        stream.flush()
+    known = "σ" if encoding == "utf-8" else "\\u03c3"
+    assert known in out.buffer.getvalue().decode(encoding)
+    assert err.buffer.getvalue().decode(encoding) == f"error: no {known}\n"
+
+
+def _imported(main):
+    """What stands in for the import of a command."""
+    return lambda name: cli if name.endswith(".cli") else mock.Mock(main=main)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_during_the_imports_ends_with_130(monkeypatch, capfd, number):
+    def imports(name):
+        signal.raise_signal(number)
+
+    monkeypatch.setattr(start, "importlib", mock.Mock(import_module=imports))
+    with pytest.raises(SystemExit) as ended:
+        start.start("sample")
+    assert ended.value.code == 130
+    assert capfd.readouterr().err == "\ninterrupted; the same command continues\n"
+
+
+def test_a_signal_within_a_finalizer_is_not_lost(monkeypatch, capfd):
+    class Finalized:
+        def __del__(self):
+            signal.raise_signal(signal.SIGTERM)
+
+    def main(arguments):
+        Finalized()
+        time.sleep(20)
+        raise AssertionError("the command went on")
+
+    monkeypatch.setattr(start, "importlib", mock.Mock(import_module=_imported(main)))
+    with pytest.raises(SystemExit) as ended:
+        start.start("sample")
+    assert ended.value.code == 130
+    assert capfd.readouterr().err == "\ninterrupted; the same command continues\n"
 
 
 def test_an_error_of_the_program_is_raised():
@@ -117,7 +174,7 @@ def test_an_ignored_hangup_stays_ignored():
 def test_a_signal_during_clean_up_ends_with_130(second):
     script = """
     import time
-    from miad_jax.commands import cli
+    from miad_jax.commands import cli, start
 
     def main(arguments):
         try:

@@ -319,6 +319,13 @@ BAD = [
 ]
 
 
+def test_samples_that_the_disk_cannot_hold_are_refused_before_any_is_made(tmp_path):
+    done = run_command("sample", "--num=10000000000000", f"--out={tmp_path}")
+    assert done.returncode == 2
+    assert "10000000000000 samples take 6e+07 GB or more" in done.stderr
+    assert not [*(tmp_path / "batches").iterdir()]
+
+
 @pytest.mark.parametrize(("module", "arguments", "said"), BAD)
 def test_bad_input_gets_a_sentence_and_exit_code_2(monkeypatch, module, arguments, said):
     there = {*ROOT.iterdir()}

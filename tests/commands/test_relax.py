@@ -115,8 +115,11 @@ def test_the_same_command_continues_and_another_is_refused(folder, monkeypatch):
     assert command(folder).returncode == 0
     kept = {x: x.stat().st_mtime_ns for x in (folder / "out/relaxations/crystals").iterdir()}
     (folder / "crystals" / "silver.vasp").write_text(fcc("Ag", 4.1).to(fmt="poscar"))
+    (folder / "out/cif/notes.cif").write_text("mine")
     done = command(folder)
     assert "3 of 4 crystals converged" in done.stdout
+    names = [f"00000{i}_{x}.cif" for i, x in ((0, "Au"), (1, "Cu"), (3, "Ag"))]
+    assert sorted(x.name for x in (folder / "out/cif").iterdir()) == [*names, "notes.cif"]
     assert {x: x.stat().st_mtime_ns for x in kept} == kept
     told = json.loads(command(folder, "--json", "--quiet").stdout)
     assert told["files"][0] == str(folder / "out" / "relaxed.csv")

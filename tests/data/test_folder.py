@@ -120,6 +120,19 @@ def test_what_is_packed_within_is_named(tmp_path):
         ids(zipped(tmp_path / "only.zip", [("more.zip", inner)]))
 
 
+def test_a_table_of_cifs_within_is_named_and_one_of_properties_is_not(tmp_path):
+    folder = tmp_path / "set"
+    folder.mkdir()
+    (folder / "a.cif").write_text(CSCL)
+    (folder / "id_prop.csv").write_text("id,gap\na,1.5\n")
+    (folder / "bytes.csv").write_bytes(b"\xff\xfe\x00")
+    (folder / "empty.csv").write_text("")
+    assert ids(folder) == ["a"]  # a warning is an error here
+    (folder / "more.CSV").write_text("id,cif\nb,x\n")
+    with pytest.warns(UserWarning, match=r"without .* a table in it \(found more\.CSV\)"):
+        assert ids(folder) == ["a"]
+
+
 def test_two_members_of_one_name_are_two_crystals(tmp_path):
     with pytest.warns(UserWarning, match="Duplicate name"):
         path = zipped(tmp_path / "set.zip", [("a.cif", CSCL), ("a.cif", CSCL.replace("Cs", "Na"))])

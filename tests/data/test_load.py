@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 import textwrap
+import tracemalloc
+import weakref
 import zipfile
 from pathlib import Path
 
@@ -28,10 +30,13 @@ from miad_jax.data import (
     to_atoms,
     to_structures,
 )
+from miad_jax.data.packed import TEXT
+from miad_jax.data.row import Row
 from miad_jax.parallel.executor import Serial, WorkerFailure
 from miad_jax.parallel.pool import Pool
 from miad_jax.parallel.progress import Progress
 from miad_jax.storage.cache import default_cache_dir
+from miad_jax.storage.hashed import hashed_npz, read_npz
 
 SALT = Structure.from_spacegroup(
     "Fm-3m", Lattice.cubic(5.69), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]]
@@ -463,6 +468,107 @@ def test_packed_files_keep_everything_and_are_equal_byte_for_byte(tmp_path):
     assert (tmp_path / "one.npz").read_bytes() == (tmp_path / "two.npz").read_bytes()
     with pytest.raises(ValueError, match="has 9 atoms, more than size=8"):
         load_packed(tmp_path / "one.npz", size=8)
+
+
+def test_files_of_the_earlier_format_are_read(tmp_path):
+    crystals = from_structures([SALT, QUARTZ])
+    columns = {"energy": np.array([0.5, np.nan]), "label": np.array(["β", "α-SiO2"])}
+    records = Records(["a", "b"], columns, [("c", "has no atoms")], "f" * 64)
+    save_packed(tmp_path / "now.npz", crystals, records)
+    arrays = read_npz(tmp_path / "now.npz")
+    arrays |= {
+        "format_version": np.array(1),
+        "ids": np.array(records.ids),
+        "rejected": np.array(records.rejected),
+        "column.label": columns["label"],
+    }
+    arrays = {name: x for name, x in arrays.items() if not name.startswith("ends.")}
+    (tmp_path / "before.npz").write_bytes(hashed_npz(arrays))
+
+    assert_equal(load_packed(tmp_path / "before.npz"), (crystals, records))
+
+
+def test_the_cache_of_the_earlier_format_serves(tmp_path, monkeypatch):
+    path = write_csv(tmp_path / "set.csv")
+    first = load_dataset(path, cache_dir=tmp_path)
+    [cached] = (tmp_path / "datasets").iterdir()
+    cached.rename(cached.with_name(cached.name.replace("-v2-", "-v1-")))
+    monkeypatch.setattr("miad_jax.data.load.pack", None)
+
+    assert_equal(load_dataset(path, cache_dir=tmp_path), first)
+
+
+def test_a_long_text_takes_no_more_room_in_the_others(tmp_path):
+    crystals = from_structures([SALT] * 500)
+    ids = ["x" * 10**6, *map(str, range(499))]
+
+    tracemalloc.start()
+    save_packed(tmp_path / "set.npz", crystals, Records(ids, {"label": np.array(ids, TEXT)}))
+    found = load_packed(tmp_path / "set.npz")[1]
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert found.ids == ids
+    assert found.columns["label"].tolist() == ids
+    assert most < 40e6
+
+
+class Counting(Serial):
+    """Counts crystals, and ends like a kill before one more than so many."""
+
+    def __init__(self, most: int = 1000):
+        self.num, self.most = 0, most
+
+    def map(self, function, requests, *, seconds=None):
+        self.num += sum(len(sources) for sources, _ in requests)
+        if self.num > self.most:
+            raise KeyboardInterrupt
+        return super().map(function, requests, seconds=seconds)
+
+
+def test_packing_goes_on_after_its_last_whole_part(tmp_path, monkeypatch):
+    monkeypatch.setattr("miad_jax.data.packing.ROWS_PER_PART", 3)
+    texts = {str(i): text for i, text in enumerate([CIFS["quartz"], "no CIF", CIFS["salt"]] * 3)}
+    path = write_csv(tmp_path / "set.csv", {**texts, "last": CIFS["salt"]}, ())
+    whole = load_dataset(path, cache_dir=tmp_path / "whole")
+
+    with pytest.raises(KeyboardInterrupt):
+        load_dataset(path, cache_dir=tmp_path, executor=Counting(most=9))
+    rest = Counting()
+    found = load_dataset(path, cache_dir=tmp_path, executor=rest)
+
+    assert rest.num == 1
+    assert_equal(found, whole)
+    assert len(found[1].rejected) == 3
+    assert [x.suffix for x in (tmp_path / "datasets").iterdir()] == [".npz"], "parts are gone"
+
+
+def test_a_part_that_is_damaged_is_packed_again(tmp_path, monkeypatch):
+    monkeypatch.setattr("miad_jax.data.packing.ROWS_PER_PART", 2)
+    rows = [Row(str(i), CIFS["salt"], {"n": str(i)}) for i in range(5)]
+    whole = pack(rows)
+    with pytest.raises(KeyboardInterrupt):
+        pack(rows, folder=tmp_path, executor=Counting(most=4))
+    (tmp_path / "000000.npz").write_bytes(b"damaged")
+
+    rest = Counting()
+    assert_equal(pack(rows, folder=tmp_path, executor=rest), whole)
+    assert rest.num == 3
+
+
+def test_rows_are_not_all_held_at_once(monkeypatch):
+    monkeypatch.setattr("miad_jax.data.packing.ROWS_PER_PART", 4)
+    seen, most = [], []
+
+    def rows():
+        for i in range(40):
+            row = Row(str(i), CIFS["salt"])
+            seen.append(weakref.ref(row))
+            most.append(sum(x() is not None for x in seen))
+            yield row
+
+    assert len(pack(rows(), num_rows=40, num_workers=0)[0]) == 40
+    assert max(most) <= 10
 
 
 def test_records_that_do_not_fit_the_crystals_are_refused(tmp_path):

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from monty.json import MontyDecoder
 from pymatgen.core import Composition, Lattice, Structure
-from pymatgen.core.entries import ComputedEntry
+from pymatgen.entries.computed_entries import ComputedEntry
 
 from miad_jax.commands.download import main
 from miad_jax.data.mp_hull import download_hull

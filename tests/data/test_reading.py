@@ -1,5 +1,6 @@
 import csv
 import gzip
+import tracemalloc
 import zipfile
 
 import ase.io
@@ -48,6 +49,17 @@ def test_csv_fields_may_be_long_and_the_limit_is_put_back(tmp_path):
 
     assert len(row.source) == 300_000
     assert csv.field_size_limit() == before
+
+
+def test_a_table_is_read_row_by_row(tmp_path):
+    path = write_csv(tmp_path / "set.csv", ["cif"], *([f"{i:9}" * 200] for i in range(3000)))
+    assert path.stat().st_size > 5_000_000
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in read_rows(path)) == 3000
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_short_line_is_a_row_without_cif(tmp_path):

@@ -378,6 +378,18 @@ def test_file_names_have_reduced_formulas_without_brackets():
     assert plain_formula("O2") == "O"
 
 
+def test_a_batch_costs_no_more_as_the_folder_grows(tmp_path, monkeypatch):
+    directory = SampleDirectory.open(tmp_path, RUN)
+    write(directory, (0, 2))
+    monkeypatch.setattr(SampleDirectory, "_batches", None)  # the folder is not listed again
+    write(directory, (2, 5), (5, 8))
+    for bounds in ((1, 3), (5, 8)):
+        with pytest.raises(ValueError, match=r"are in .* already"):
+            write(directory, bounds)
+    monkeypatch.undo()
+    assert directory.done() == set(range(8))
+
+
 def test_bad_batches_are_refused(tmp_path):
     directory = SampleDirectory.open(tmp_path, RUN)
     with pytest.raises(ValueError, match="3 crystals, but 2 in 'rows'"):

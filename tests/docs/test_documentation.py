@@ -3,6 +3,7 @@
 import ast
 import importlib
 import importlib.util
+import json
 import re
 import shlex
 import subprocess
@@ -27,7 +28,7 @@ EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["option
 
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 OTHER_PROGRAMS = {"pip", "export", "dask", "mkdocs"}
-FLAGS_OF_OTHERS = {"--nthreads", "--no-deps", "--help", "--scheduler"}
+FLAGS_OF_OTHERS = {"--signal", "--nthreads", "--no-deps", "--help", "--scheduler"}
 
 
 def hook(name):
@@ -37,8 +38,10 @@ def hook(name):
     return module
 
 
-reference, repository, formulas = map(hook, ("reference", "repository", "formulas"))
-GENERATED = {path: page() for path, page in reference.PAGES.items()}
+reference, repository, formulas, claims = map(
+    hook, ("reference", "repository", "formulas", "claims")
+)
+GENERATED = {path: page() for path, page in (reference.PAGES | claims.PAGES).items()}
 FLAGS = {command: reference.flags_of(command) for command in COMMANDS}
 
 
@@ -128,6 +131,16 @@ def test_reference_pages_hold_what_the_code_has():
     assert GENERATED["reference/formulas.md"].count(":::") > 30
 
 
+def test_the_page_of_claims_has_every_claim():
+    page, files = GENERATED["claims.md"], sorted(ROOT.glob("experiments/*/claims.json"))
+    assert len(files) > 1
+    for file in files:
+        assert f"(../experiments/{file.parent.name}/README.md)" in page
+        for claim in json.loads(file.read_text()):
+            row = " | ".join(claim[x] for x in ("source", "claim", "measured", "holds"))
+            assert f"| {row} | `{claim['command']}` |" in page
+
+
 def test_every_field_of_the_configuration_is_explained():
     said = reference.comments()
     assert [name for name in reference.fields() if not said.get(name)] == []
@@ -149,6 +162,7 @@ LINES = [(page, words) for page, text in PAGES.items() for words in commands_of(
 @pytest.mark.parametrize(("page", "words"), LINES, ids=lambda x: x if isinstance(x, str) else x[0])
 def test_a_command_exists_with_its_flags(page, words):
     words = [x for x in words if not re.match(r"[A-Z_]+=", x)]
+    words = words[1:] if words[0] == "srun" else words
     if words[:2] == ["python", "-m"]:
         name = words[2]
         if name.startswith("experiments."):

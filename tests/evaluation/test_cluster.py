@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from pymatgen.core import Structure
-from pymatgen.core.entries import ComputedEntry
+from pymatgen.entries.computed_entries import ComputedEntry
 
 from miad_jax.evaluation.novelty import matching
 from miad_jax.parallel.executor import Serial

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from pymatgen.core import Composition, Lattice, Structure
-from pymatgen.core.entries import ComputedEntry
+from pymatgen.entries.computed_entries import ComputedEntry
 
 from miad_jax.data import Records, from_structures
 from miad_jax.evaluation import plan, stages

@@ -11,7 +11,7 @@ from miad_jax.crystal import MIRAGE, NUM_TYPES, Crystal, Prediction, real_atom_m
 from miad_jax.diffusion import make_diffusion
 from miad_jax.diffusion.keys import sample_keys
 from miad_jax.sampling import Control, PredictorCorrector, Sampler
-from miad_jax.sampling.control import bounded
+from miad_jax.sampling.control import LED_UNTIL, bounded
 from miad_jax.sampling.elements import allow
 from miad_jax.sampling.sample import sample
 from tests.sampling.known import CENTERS, PAIR_PROBS, exact_denoise_of_mirage
@@ -204,6 +204,22 @@ def test_the_order_is_guidance_elements_temperature_score(full, crystals):
     assert 0.2 < np.asarray(real)[np.asarray(crystals.mask)].min() < 0.8
     np.testing.assert_allclose(found.coords, plain.coords * real[..., None], rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(found.lattice, plain.lattice)
+
+
+@pytest.mark.parametrize("t", [900, 250, 150, 0])
+def test_a_sample_that_is_led_to_a_number_of_atoms_decides_itself_at_the_end(full, crystals, t):
+    two = jnp.full((len(crystals.lattice), 2), 2)
+    odd = jnp.arange(len(two)) % 2 == 1
+
+    def logits(**fields):
+        asked = Control(cell_bounds_angstrom=None).applied(full, told, Condition(**fields))
+        return np.asarray(asked(crystals, jnp.full(len(two), t)).types)
+
+    free, held = logits(), logits(num_atoms=two)
+    led = logits(num_atoms=two, num_is_led=odd)
+    assert (free != held).any((1, 2)).all()
+    np.testing.assert_array_equal(led[~odd], held[~odd])
+    np.testing.assert_array_equal(led[odd], held[odd] if t >= LED_UNTIL * 1000 else free[odd])
 
 
 @pytest.mark.parametrize("t", [0, 300, 999])

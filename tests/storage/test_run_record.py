@@ -21,10 +21,9 @@ def test_a_new_an_empty_and_the_same_folder(tmp_path):
         (tmp_path / "empty").mkdir(exist_ok=True)
         expected = {**RUN, "bounds": [1, 2]}
         assert RECORD.open(folder, RUN) == expected
-        assert json.loads((folder / "run.json").read_text()) == {
-            "format": "things 1",
-            "run": expected,
-        }
+        written = json.loads((folder / "run.json").read_text())
+        assert len(written.pop("sha256")) == 64
+        assert written == {"format": "things 1", "run": expected}
         other_order = dict(reversed(RUN.items()))
         assert RECORD.open(folder, other_order) == RECORD.read(folder) == expected
         assert names(folder) == ["run.json"]
@@ -34,8 +33,20 @@ def test_settings_may_stand_beside_the_format(tmp_path):
     (tmp_path / "log").write_text("")
     FLAT.open(tmp_path, RUN)
     written = json.loads((tmp_path / "settings.json").read_text())
+    del written["sha256"]
     assert written == {"format": "flat 1", **RUN, "bounds": [1, 2]}
     assert FLAT.open(tmp_path, RUN) == FLAT.read(tmp_path) == {**RUN, "bounds": [1, 2]}
+
+
+@pytest.mark.parametrize("record", [RECORD, FLAT])
+def test_a_record_that_was_changed_is_refused(tmp_path, record):
+    record.open(tmp_path, RUN)
+    path = tmp_path / record.file_name
+    text = path.read_text()
+    path.write_text(text.replace('"seed": 7', '"seed": 5'))
+    for refused in (lambda: record.read(tmp_path), lambda: record.open(tmp_path, RUN)):
+        with pytest.raises(ValueError, match=r"\.json .*does not fit its hash"):
+            refused()
 
 
 def test_another_run_is_refused_with_every_difference(tmp_path):

@@ -195,6 +195,16 @@ def test_a_full_disk_is_named_in_a_sentence(saved, monkeypatch):
         Checkpoints(folder).save(replace(state, step=np.int32(13)), {})
 
 
+def test_a_checkpoint_that_does_not_fit_is_not_begun(saved, monkeypatch, capfd):
+    folder, state = saved
+    usage = shutil.disk_usage(folder)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(OSError, match=r"^\[Errno 28\] No space left on device: '.*checkpoints'$"):
+        Checkpoints(folder).save(replace(state, step=np.int32(13)), {})
+    assert sorted(x.name for x in (folder / "checkpoints").iterdir()) == ["12", "8"]
+    assert capfd.readouterr().err == ""
+
+
 def test_what_a_run_saves_says_nothing_of_its_checkpoints(saved, tmp_path):
     save_pretrained(saved[0], tmp_path / "release.npz", {})
     with np.load(tmp_path / "release.npz") as file:

@@ -28,7 +28,7 @@ from miad_jax.evaluation.results import SAMPLE_COLUMNS, EvaluationResult
 from miad_jax.evaluation.stability.frames import frame_of, frames_text
 from miad_jax.evaluation.statistics import Quantity, Rate
 from miad_jax.plots.scene import VIEWER
-from miad_jax.storage.files import write_atomically
+from miad_jax.storage.files import replace_files, write_atomically
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -57,7 +57,8 @@ def write_report(directory: Path, result: EvaluationResult, cards: Cards | None 
     else:
         (directory / "relaxed.extxyz").unlink(missing_ok=True)  # of an earlier report
     forms = forms_shown(result)
-    _write_cifs(directory / "cif", cif_files(forms))
+    cifs = {Path(x).name: text.encode() for x, text in cif_files(forms).items()}
+    replace_files(directory / "cif", cifs, r"\d{6,}_.*\.cif")
     _copy_viewer(directory / "viewer")
     _write(directory / "report.html", html_page(result, cards, forms))
     _write(directory / "report.json", _report_text(result))
@@ -66,19 +67,6 @@ def write_report(directory: Path, result: EvaluationResult, cards: Cards | None 
 def _write(path: Path, text: str) -> None:
     """Write text as UTF-8; what is no character, as in some file names, is spelt out."""
     write_atomically(path, text.encode(errors="backslashreplace"))
-
-
-def _write_cifs(folder: Path, texts: Mapping[str, str]) -> None:
-    """Write the CIF files; those of an earlier page go, and those that are as they were stay."""
-    folder.mkdir(exist_ok=True)
-    names = {Path(path).name: text for path, text in texts.items()}
-    for path in folder.glob("*.cif"):
-        if path.name not in names:
-            path.unlink(missing_ok=True)
-    for name, text in names.items():
-        path = folder / name
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
-            _write(path, text)
 
 
 def _copy_viewer(folder: Path) -> None:

@@ -159,11 +159,11 @@ def corrected_energy_per_atom(
         The corrected energy in eV/atom, or the reason why the energy cannot be corrected.
     """
     from pymatgen.analysis.structure_analyzer import oxide_type
-    from pymatgen.core.entries import ComputedStructureEntry
     from pymatgen.entries.compatibility import (
         CompatibilityError,
         MaterialsProject2020Compatibility,
     )
+    from pymatgen.entries.computed_entries import ComputedStructureEntry
 
     scheme = MaterialsProject2020Compatibility(check_potcar=potcar_symbols is not None)
     with warnings.catch_warnings():

@@ -25,7 +25,7 @@ from miad_jax.evaluation.stability.relaxation_folder import check_settings
 from miad_jax.evaluation.stability.suitability import request_of
 from miad_jax.parallel.executor import Executor
 from miad_jax.parallel.progress import Progress
-from miad_jax.storage.files import write_atomically
+from miad_jax.storage.files import replace_files, write_atomically
 from miad_jax.storage.run_record import RunRecord
 
 if TYPE_CHECKING:
@@ -160,12 +160,12 @@ def _write(folder: Path, rows: Sequence[dict[str, Any]], found: Sequence[Relaxat
         )
         for i, structure in good
     ]
-    (folder / "cif").mkdir(exist_ok=True)
-    for path in (folder / "cif").iterdir():
-        path.unlink()  # crystals of an earlier call, of which there may have been others
-    for i, structure in good:
-        name = f"{i:06d}_{plain_formula(structure.composition.formula)}.cif"
-        (folder / "cif" / name).write_text(structure.to(fmt="cif"), encoding="utf-8")
+    texts = {
+        f"{i:06d}_{plain_formula(structure.composition.formula)}.cif": structure.to(fmt="cif")
+        for i, structure in good
+    }
+    cifs = {name: text.encode() for name, text in texts.items()}
+    replace_files(folder / "cif", cifs, r"\d{6,}_.*\.cif")
     write_atomically(folder / "relaxed.extxyz", frames_text(frames))
     table = csv_text([{name: row[name] for name in COLUMNS} for row in rows])
     write_atomically(folder / "relaxed.csv", table.encode(errors="backslashreplace"))

@@ -8,7 +8,7 @@ import pytest
 from monty.serialization import dumpfn
 from pymatgen.analysis import phase_diagram
 from pymatgen.core import Composition
-from pymatgen.core.entries import ComputedEntry, ComputedStructureEntry
+from pymatgen.entries.computed_entries import ComputedEntry, ComputedStructureEntry
 
 from miad_jax.evaluation.stability.hull_files import (
     FORMATION_COLUMNS,
