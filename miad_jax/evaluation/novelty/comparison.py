@@ -25,21 +25,22 @@ MAX_RADIUS_DIFFERENCE, MAX_X_DIFFERENCE = 0.3, 1.0
 """Of elements that substitute each other: relative difference of the radii, and that of Pauling's
 electronegativities."""
 
-_VERSION = 1
+_VERSION = 2
 """To be raised when `compare` says something else of the same crystals."""
 
 
 def compare(request: Request) -> list[Match]:
     """Compare each of the samples at some places with the earlier samples and the reference.
 
-    A structure is reduced once instead of once a pair, by the matcher's own reduction, repeated
-    until the cell gets no smaller: once is not always enough, and a crystal must match its own
-    primitive cell.
+    A structure is reduced once instead of once a pair: to the primitive cell of the cell that it
+    came in, as data sets are packed, and then by the matcher's own reduction, repeated until the
+    cell gets no smaller. The tolerance of that reduction depends on the cell, so that without the
+    first a crystal may not match its own primitive cell.
     """
     samples, places, reference = request
     matcher = StructureMatcher()
-    sample = functools.cache(lambda i: _reduced(samples[i]))
-    known = functools.cache(lambda i: _reduced(reference[i]))
+    sample = functools.cache(lambda i: _reduced(samples[i].get_primitive_structure()))
+    known = functools.cache(lambda i: _reduced(reference[i].get_primitive_structure()))
 
     def first(place: int, other: Callable[[int], Structure], others: Iterable[int]) -> int | None:
         for i in others:

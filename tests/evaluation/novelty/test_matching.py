@@ -46,6 +46,16 @@ def test_matching_compares_with_every_earlier_sample():
     assert match([first, middle, last]).duplicate_of == [None, 0, 1]
 
 
+def test_a_crystal_matches_its_own_primitive_cell_whatever_cell_it_came_in():
+    crystal = Structure(Lattice.cubic(4), ["Cs", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    crystal *= [[2, 0, 0], [1, 1, 0], [1, 2, 1]]
+    crystal.translate_sites([0], [0.2, 0, 0], frac_coords=False)
+    primitive = crystal.get_primitive_structure()
+    assert (len(crystal), len(primitive)) == (4, 2)
+    (found,) = comparison.compare(([crystal], [0], [primitive.get_reduced_structure()]))
+    assert found == (None, 0)
+
+
 def test_workers_match_as_this_process_does(reference, monkeypatch):
     samples = [rocksalt("Na", x, 5) for x in ("Cl", "Br")] + [KCL, CSCL, IRON]
     samples = [x.get_primitive_structure() for x in samples] * 2
