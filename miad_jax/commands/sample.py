@@ -169,10 +169,11 @@ def _sample_into_folder(
     if FLAGS.trajectory:
         every = FLAGS.trajectory_every or max(1, round(sampler.num_steps / NUM_STATES))
     trajectories = TrajectoryWriter(directory.path)
-    share, done = _own_share(FLAGS.num, batch_size), directory.done()
-    has_others = bool(done)
+    done = directory.done()
+    has_others, num_left = bool(done), FLAGS.num - sum(index < FLAGS.num for index in done)
+    check_space(directory.path, num_left, BYTES_OF_A_SAMPLE, "samples")
+    share = _own_share(FLAGS.num, batch_size)
     missing = sorted(share - done)
-    check_space(directory.path, len(missing), BYTES_OF_A_SAMPLE, "samples")
     num_done = len(share) - len(missing)
     with out.progress.bar("sampling", len(share), "samples", num_done) as bar:
         for indices in _runs(missing, batch_size):
