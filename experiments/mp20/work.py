@@ -38,10 +38,17 @@ def run(variant: Variant, data: str, out: Path, steps: int, samples: int = SAMPL
 
 
 def train(variant: Variant, data: str, workdir: Path, **fields: Any) -> None:
-    """Train, or go on; validation comes at the end alone, unless a field says otherwise."""
+    """Train, or go on; validation comes at the end alone, unless a field says otherwise.
+
+    Raises:
+        SystemExit: If a signal ended the training before its last step, with a checkpoint.
+    """
     fields = {"data.path": data, "validate_every": 10**6, **variant.fields(), **fields}
     flags = [f"--config.{name}={value}" for name, value in fields.items()]
     module("train", f"--config={variant.config}", f"--workdir={workdir}", *flags)
+    done = max(line.get("step", 0) for line in lines(workdir / "metrics.jsonl"))
+    if done < fields.get("num_steps", 0):
+        sys.exit(f"interrupted at step {done} of {workdir}; the same command continues")
 
 
 def draw(checkpoint: Path, samples: int, out: Path, *options: str) -> None:

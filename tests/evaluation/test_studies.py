@@ -27,6 +27,7 @@ from experiments.claims.numbers import (
     mean_of,
     number_of,
 )
+from experiments.mp20 import work
 from experiments.perov_carbon import sets
 from experiments.perov_carbon.show import write as write_sets
 from experiments.systems.systems import claims
@@ -91,6 +92,17 @@ def test_the_types_keep_their_share_of_the_loss(tmp_path, monkeypatch):
     assert lengths == [200, 200]
     assert ablations.types_weight("slots-12", size, "data", tmp_path, 1000) == weight
     assert len(lengths) == 2  # what is measured is not measured again
+
+
+def test_an_interrupted_training_is_not_sampled(tmp_path, monkeypatch):
+    def module(name, *arguments):
+        (tmp_path / "metrics.jsonl").write_text('{"step": 30}\n{"event": "resume", "step": 30}\n')
+
+    monkeypatch.setattr(work, "module", module)
+    variant = ablations.trainings(ablations.TWO_CORES)["miad"]
+    work.train(variant, "data", tmp_path, num_steps=30)
+    with pytest.raises(SystemExit, match=r"interrupted at step 30 .* the same command continues"):
+        work.train(variant, "data", tmp_path, num_steps=31)
 
 
 def test_numbers_are_told_apart_by_their_intervals():
