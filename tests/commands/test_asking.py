@@ -27,7 +27,7 @@ def rows(folder):
 @pytest.mark.slow
 def test_what_is_asked_is_in_every_sample_and_said(tmp_path):
     out = tmp_path / "asked"
-    arguments = ["--steps=3", f"--out={out}", "--elements=Li,O", "--num_atoms=3..4"]
+    arguments = ["--steps=3", f"--out={out}", "--elements=Li,O", "--num_atoms=3..4", "--attempts=1"]
     done = run_command("sample", "--num=2", *arguments)
     assert done.returncode == 0, done.stderr
     assert "2 of 2 samples are as asked, of 2 that were drawn" in done.stdout
