@@ -140,7 +140,8 @@ class Control:
         """What the network says where properties are asked, guided."""
         if not properties:
             return predict(denoise, crystal, time)
-        told = Condition(properties=properties)
+        values = {name: jnp.asarray(x, jnp.float32) for name, x in properties.items()}
+        told = Condition(properties=values)  # whole numbers have no NaN
         prediction = predict(denoise, crystal, time, told)
         if self.guidance == 1:
             return prediction

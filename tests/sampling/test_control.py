@@ -189,6 +189,16 @@ def test_guidance_is_its_formula(full, crystals, weight):
     assert np.abs(with_.lattice - without.lattice).max() > 1
 
 
+def test_whole_numbers_are_guided_as_others(full, crystals):
+    def types(values):
+        asked = Condition(properties={"x": values})
+        return Control(guidance=2.0).applied(full, told, asked)(crystals, jnp.full(4, 300)).types
+
+    whole = jnp.array([1, 2, 3, 4])
+    np.testing.assert_array_equal(types(whole), types(whole.astype(jnp.float32)))
+    assert np.isfinite(types(whole)).all()
+
+
 def test_the_order_is_guidance_elements_temperature_score(full, crystals):
     allowed = Condition.of_elements([3, 8, 26], 4).allowed_types
     asked = Condition(allowed, {"x": jnp.array([1.0, -2.0, 0.5, 3.0])})
