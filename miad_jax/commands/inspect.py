@@ -22,6 +22,9 @@ from miad_jax.commands import output
 from miad_jax.evaluation.inspection import Inspection, inspect_data
 from miad_jax.parallel.pool import Pool
 
+SLOTS_AN_ATOM = 1.25
+"""N_m by the largest number of atoms, as the paper takes it."""
+
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("out", None, "Folder for the figure and the JSON", flag_values=FLAGS)
 flags.DEFINE_integer(
@@ -68,10 +71,11 @@ def _train_command(found: Inspection) -> str:
     """The line that trains on the data, without what does not fit."""
     facts = found.facts
     atoms, edges = facts["atoms"], facts["edges_angstrom"]
+    slots = min(atoms["slots"], math.ceil(SLOTS_AN_ATOM * atoms["largest"]))
     words = [
         f"miad-jax train --config=mp20:small --config.data.path={shlex.quote(facts['data'])}",
-        f"--workdir=runs/mine --config.infusion.num_atoms={atoms['slots']}",
-        f"--config.data.max_num_atoms={min(atoms['slots'], atoms['largest'])}",
+        f"--workdir=runs/mine --config.infusion.num_atoms={slots}",
+        f"--config.data.max_num_atoms={min(slots, atoms['largest'])}",
     ]
     if edges["num_too_long"]:
         words.append(f"--config.data.max_edge_angstrom={edges['limit']:g}")

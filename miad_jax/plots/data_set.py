@@ -65,5 +65,5 @@ def data_set_figure(
 
 
 def _histogram(axes: Axes, values: np.ndarray, title: str, unit: str) -> None:
-    axes.hist(values, bins=40, color=SAMPLE_COLOUR, edgecolor="white", linewidth=0.5)
+    axes.hist(values, bins=40, color=SAMPLE_COLOUR)
     label_axes(axes, title, unit, "crystals")
