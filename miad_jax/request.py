@@ -137,7 +137,7 @@ class Request:
             keep_cell=keep_cell,
             like=None if like is None else _crystal(like),
             strength=strength,
-            properties={name: float(value) for name, value in (properties or {}).items()},
+            properties=dict(properties or {}),
         )
         request._check()
         return request

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from numbers import Number
 from pathlib import Path
 from typing import Any
@@ -79,9 +79,7 @@ def _row(frame: list[str], name: str) -> Row:
             said = f"{error.args[0]!r} is no element"
         return Row(name, reason=f"cannot be read as extended XYZ: {said}")
     known = {**atoms.info, **(atoms.calc.results if atoms.calc else {})}
-    columns = {key: str(value) for key, value in known.items() if is_single(value)}
-    id_name = next((key for key in ("material_id", "id") if key in columns), None)
-    name = columns.pop(id_name) if id_name else name
+    name, columns = name_and_columns(known, name)
     if atoms.cell.rank == 3 and not atoms.pbc.all():
         periodic = int(atoms.pbc.sum())
         return Row(
@@ -111,7 +109,19 @@ def _with_hydrogen(frame: list[str]) -> list[str]:
     return found
 
 
-def is_single(value: Any) -> bool:
+def name_and_columns(known: Mapping[Any, Any], name: str) -> tuple[str, dict[str, str]]:
+    """The name of a crystal, and its single values by column, of what is known of it.
+
+    Args:
+        known: Values by key.
+        name: Its name if there is neither `material_id` nor `id`.
+    """
+    columns = {str(key): str(value) for key, value in known.items() if _is_single(value)}
+    id_name = next((key for key in ("material_id", "id") if key in columns), None)
+    return columns.pop(id_name) if id_name else name, columns
+
+
+def _is_single(value: Any) -> bool:
     """Whether a value is one number, text or truth value, and no list that was left as text."""
     if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
         return False

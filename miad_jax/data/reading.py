@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from miad_jax.data.archive import read_zip
-from miad_jax.data.extxyz import is_single, read_extxyz
+from miad_jax.data.extxyz import name_and_columns, read_extxyz
 from miad_jax.data.folder import read_crystal_file, read_folder
 from miad_jax.data.row import Row, is_cif, is_poscar
 from miad_jax.data.text import MAX_CRYSTAL_BYTES, TooLarge, printable, table_lines
@@ -66,9 +66,8 @@ def crystal_list_rows(crystals: Iterable[Any]) -> Iterator[Row]:
         crystals = [crystals]  # one crystal, which iterates over its sites
     for place, crystal in enumerate(crystals):
         known = getattr(crystal, "properties", None) or getattr(crystal, "info", None) or {}
-        columns = {str(key): str(x) for key, x in known.items() if is_single(x)}
-        id_name = next((key for key in ("material_id", "id") if key in columns), None)
-        yield Row(columns.pop(id_name) if id_name else str(place), crystal, columns)
+        name, columns = name_and_columns(known, str(place))
+        yield Row(name, crystal, columns)
 
 
 def split_file(folder: Path, split: str) -> Path | None:
