@@ -89,6 +89,7 @@ def train(
         lacks_validation = validates and not lines.has_validation(int(state.step))
         lines.append({"event": "resume", "step": int(state.step)})
     _check_same_step(int(state.step), workdir)
+    length = steps_per_dispatch(config, objective, data.train.size)
     run = ShardedTraining(
         objective,
         optimizer,
@@ -97,8 +98,9 @@ def train(
         validation_key,
         batch_size=config.batch_size,
         seed=config.seed,
+        # A validation has no backward pass, which is two thirds of a step.
+        validated_at_once=3 * length * config.batch_size,
     )
-    length = steps_per_dispatch(config, objective, data.train.size)
 
     step = int(state.step)
     metrics: Metrics = {}
@@ -120,7 +122,8 @@ def train(
 
     def validate() -> None:
         """Log and report the losses on the validation crystals."""
-        found = _means(run.validate(), objective, "validation_")
+        with bar.part("validating", len(data.validation), "crystals") as part:
+            found = _means(run.validate(part), objective, "validation_")
         metrics.update(found)
         lines.append({"step": step, **found})
         bar.update(step, _shown(metrics))

@@ -14,6 +14,7 @@ import optax
 from jaxtyping import Array, Int, PRNGKeyArray
 
 from miad_jax.diffusion.losses import LossTerms
+from miad_jax.parallel.progress import Bar
 from miad_jax.training.data import TrainingData
 from miad_jax.training.state import TrainState
 from miad_jax.training.step import Objective, train_step, validation_loss
@@ -33,6 +34,7 @@ class ShardedTraining:
         validation_key: Fixes times and noise of the validation.
         batch_size: Crystals in a step on all devices together.
         seed: Fixes the order of the crystals.
+        validated_at_once: Validation crystals in a dispatch.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class ShardedTraining:
         *,
         batch_size: int,
         seed: int,
+        validated_at_once: int,
     ):
         self.num_devices = jax.device_count()
         # Which parts of a batch are of this process.
@@ -69,8 +72,13 @@ class ShardedTraining:
             return jax.lax.scan(step, state, index)
 
         self._many_steps = jax.pmap(many_steps, axis_name="batch", donate_argnums=0)
+        num = self._num_validation = len(data.validation)
+        parts = -(-num // validated_at_once)
+        self._validated = np.arange(parts * -(-num // parts)).reshape(parts, -1)
         self._validate = jax.jit(
-            lambda params, crystal: validation_loss(objective, params, crystal, validation_key)
+            lambda params, crystal, index: validation_loss(
+                objective, params, crystal, validation_key, index
+            )
         )
 
     def advance(self, step: int, count: int) -> LossTerms:
@@ -84,10 +92,15 @@ class ShardedTraining:
             jax.block_until_ready((self._state, terms))
         return _first(terms)
 
-    def validate(self) -> LossTerms:
-        """Losses of the averaged parameters on the validation crystals."""
+    def validate(self, bar: Bar) -> LossTerms:
+        """Losses of the averaged parameters on the validation crystals; the bar counts these."""
         ema_params = _first(self._state.ema_params)
-        return jax.tree.map(np.asarray, self._validate(ema_params, self._validation))
+        parts = []
+        for index in self._validated:
+            terms = self._validate(ema_params, self._validation, index)
+            parts.append(jax.tree.map(np.asarray, terms))
+            bar.advance(np.sum(index < self._num_validation))
+        return jax.tree.map(lambda *terms: np.stack(terms), *parts)
 
     def state(self) -> TrainState:
         """The state of one device; all are equal."""

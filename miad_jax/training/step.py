@@ -112,8 +112,9 @@ def validation_loss(
     params: Any,
     crystal: Crystal,
     key: PRNGKeyArray,
+    index: Int[Array, " part"] | None = None,
 ) -> LossTerms:
-    """The losses of a whole data set, once, on keys that are the same at every call.
+    """The losses of a data set or a part of it, once, on keys that are the same at every call.
 
     Crystals are generated from nothing, whatever the tasks of training are, and no property is
     told: so losses of runs with different tasks and properties can be compared.
@@ -123,10 +124,11 @@ def validation_loss(
         params: Parameters to judge.
         crystal: The data set, as packed.
         key: Folded with the index of each crystal.
+        index: Which crystals; those behind the last one count nothing. None takes all.
     """
     num = len(crystal)
-    padded = -(-num // objective.chunk_size) * objective.chunk_size
-    index = jnp.arange(padded)
+    index = jnp.arange(num) if index is None else index
+    index = jnp.pad(index, (0, -len(index) % objective.chunk_size), constant_values=num)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, index)
     there = jnp.minimum(index, num - 1)
     crystal = jax.tree.map(lambda x: x[there], crystal)

@@ -14,6 +14,7 @@ from miad_jax.config import default_config
 from miad_jax.crystal import Prediction
 from miad_jax.diffusion import make_diffusion
 from miad_jax.network import Transformer
+from miad_jax.parallel.progress import Bar
 from miad_jax.training import Objective, load_training_data, train_step, validation_loss
 from miad_jax.training.sharding import ShardedTraining
 from miad_jax.training.state import create
@@ -105,6 +106,7 @@ def test_two_devices_tell_each_crystal_its_own_and_compile_once(conditioned, wat
         jax.random.key(2),
         batch_size=8,
         seed=0,
+        validated_at_once=5,
     )
     assert run.num_devices == 2
     run.advance(0, 3)
@@ -114,7 +116,7 @@ def test_two_devices_tell_each_crystal_its_own_and_compile_once(conditioned, wat
     run.advance(3, 3)
     assert watched.traces == traces, "the state that comes out is laid out as that which goes in"
     assert_its_own(*watched.take(), conditioned.train, 24)
-    run.validate()
+    run.validate(Bar())
     assert watched.take()[1] == {}, "losses without properties can be compared"
 
 

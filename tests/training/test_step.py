@@ -197,9 +197,9 @@ def test_validation_adds_up_over_crystals(objective, plain_denoise, random_cryst
     objective = replace(objective, net=Plain(plain_denoise))
 
     @partial(jax.jit, static_argnames="chunk_size")
-    def losses(crystals, chunk_size=2):
+    def losses(crystals, chunk_size=2, index=None):
         chunked = replace(objective, chunk_size=chunk_size)
-        return validation_loss(chunked, jnp.float32(0.7), crystals, key)
+        return validation_loss(chunked, jnp.float32(0.7), crystals, key, index)
 
     four, five = losses(crystals[:4]), losses(crystals)
     changed = losses(crystals[jnp.array([0, 1, 2, 3, 0])])
@@ -211,14 +211,15 @@ def test_validation_adds_up_over_crystals(objective, plain_denoise, random_cryst
         assert last.sums[name] > 0
     assert abs(changed.sums["coords"] - five.sums["coords"]) > 1e-3
 
-    # It is the same at every call, and for every chunk.
+    # It is the same at every call, for every chunk, and in parts of which the last is not full.
     jax.tree.map(np.testing.assert_array_equal, losses(crystals), five)
-    for chunk_size in (3, 5):
-        for one, two in zip(
-            jax.tree.leaves(losses(crystals, chunk_size=chunk_size)),
-            jax.tree.leaves(five),
-            strict=True,
-        ):
+    parts = [losses(crystals, index=jnp.arange(first, first + 3)) for first in (0, 3)]
+    for other in (
+        losses(crystals, chunk_size=3),
+        losses(crystals, chunk_size=5),
+        jax.tree.map(jnp.add, *parts),
+    ):
+        for one, two in zip(jax.tree.leaves(other), jax.tree.leaves(five), strict=True):
             np.testing.assert_allclose(one, two, rtol=1e-4)
 
 
