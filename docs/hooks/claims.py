@@ -23,9 +23,9 @@ def claims_page() -> str:
         "The weights of the package, which were trained for longer, are compared with their "
         "baseline under [Results](results.md#miad-against-its-baseline).",
     ]
-    for path in sorted(ROOT.glob("experiments/*/claims.json")):
-        folder = path.parent.relative_to(ROOT)
-        title = (path.parent / "README.md").read_text(encoding="utf-8").partition("\n")[0]
+    for path in sorted(ROOT.glob("experiments/*/results/claims.json")):
+        folder = path.parents[1].relative_to(ROOT)
+        title = (path.parents[1] / "README.md").read_text(encoding="utf-8").partition("\n")[0]
         parts += [f"## {title.lstrip('# ')}", f"Study: [{folder}](../{folder}/README.md)"]
         found = json.loads(path.read_text(encoding="utf-8"))
         parts += [_table([list(HEAD), *map(_row, found)])]

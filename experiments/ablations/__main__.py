@@ -1,13 +1,14 @@
 """The paper's ablations: train, sample, judge, and compare.
 
-    python -m experiments.ablations --data=DIR --out=OUT [--only=infusion,slots] [--seeds=1]
+    python -m experiments.ablations --data=DIR [--only=infusion,slots] [--seeds=1]
     python -m experiments.ablations --data=DIR --out=OUT --published
 
 The parts are `infusion` (Table 5), `slots` (Table 3), `baseline` and `balance` (Table 4), which
 compare trainings, `curve` (Figure 3), `crystals` (Figures 4 and 5, Appendix F) and `cost`
 (Appendix C). Trainings that parts share are made once. The first seed of all comes first. With
 --hull the first samples are relaxed and S.U.N. is known. What OUT holds is not made again, and what
-was interrupted goes on; `--show` makes the tables alone. OUT gets `tables.md` and `claims.json`.
+was interrupted goes on; `--show` makes the tables alone. OUT gets `tables.md` and `claims.json`. It
+is `experiments/ablations/results`, of which logs and reports are in the repository.
 """
 
 from __future__ import annotations
@@ -54,6 +55,8 @@ def main() -> None:
                     weight = types_weight(name, size, options.data, options.out, steps)
                     fields |= {f"loss.{size.types}": weight}
                 folder = options.out / name / str(seed)
+                if is_done(folder / "report", options):
+                    continue
                 fields |= {"keep_checkpoints": curve.KEPT if name in BOTH else 1}
                 every = max(steps // (2 * curve.POINTS), 1)
                 fields |= {"checkpoint_every": every, "validate_every": every}
@@ -67,12 +70,17 @@ def main() -> None:
     print(write(options.out, size, seeds))
 
 
+def is_done(report: Path, options: argparse.Namespace) -> bool:
+    """Whether a training was sampled and judged, with energies where there is a hull."""
+    return entry_of(report, "read" if options.hull is None else SUN) is not None
+
+
 def sample(checkpoint: Path, folder: Path, options: argparse.Namespace, size: Size) -> None:
     """Draw samples and judge them, with energies where there is a hull."""
     samples, report = folder / "samples", folder / "report"
     draw(checkpoint, options.samples or size.samples, samples, "--record_num_atoms")
     if options.hull is None:
-        if entry_of(report, SUN) is None:  # which a report without energies does not replace
+        if not is_done(report, options):  # one with energies is not replaced
             judge(samples, options.data, report, "--nocoverage", "--calculator=none")
         return
     given = {"hull": options.hull, "elements": options.elements, "weights": options.weights}
@@ -88,7 +96,7 @@ def parsed() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", help="the data set, with train.csv, val.csv and test.csv")
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     parser.add_argument("--only", help="parts, joined by commas; default: all")
     parser.add_argument("--published", action="store_true", help="at the published size")
     parser.add_argument("--steps", type=int, help="of a training; default: by the size")

@@ -13,7 +13,7 @@ from experiments.claims.claim import write_claims
 from miad_jax.model import load_model
 from miad_jax.storage.files import write_atomically
 
-COMMAND = "python -m experiments.ablations --data=DIR --out=OUT --only={}"
+COMMAND = "python -m experiments.ablations --data=DIR --only={}"
 WITH_ENERGIES = f"{COMMAND} --hull=HULL --elements=ELEMENTS"
 
 

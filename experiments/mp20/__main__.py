@@ -1,10 +1,11 @@
 """Networks, processes and recipes on MP-20, each trained for equal minutes of one core.
 
-    python -m experiments.mp20 --data=DIR --out=OUT [--minutes=40] [--core=0] [--only=NAME,NAME]
+    python -m experiments.mp20 --data=DIR [--minutes=40] [--core=0] [--only=NAME,NAME]
 
 A training has as many steps as find room in the minutes at its own step time, which is measured
 before: so other work on the machine changes no result. Its learning rate falls to the end. What OUT
-holds is not made again, and an interrupted training goes on. `--show` prints the table alone.
+holds is not made again, and an interrupted training goes on. OUT is `experiments/mp20/results`, of
+which logs and reports are in the repository. `--show` prints the table alone.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ def main() -> None:
     """Time, train, sample, judge, show."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", help="the data set, with train.csv and val.csv")
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     parser.add_argument("--minutes", type=float, default=40)
     parser.add_argument("--core", type=int, default=0, help="the core that all of it runs on")
     parser.add_argument("--only", default=",".join(VARIANTS))

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.claims.numbers import entry_of
 from experiments.mp20.table import lines
 from experiments.mp20.variants import Variant
 from miad_jax.storage.files import write_atomically
@@ -31,7 +32,9 @@ def step_seconds(variant: Variant, data: str, out: Path) -> float:
 
 
 def run(variant: Variant, data: str, out: Path, steps: int, samples: int = SAMPLES) -> None:
-    """Train for so many steps, sample, and judge."""
+    """Train for so many steps, sample, and judge; nothing where there is a report."""
+    if entry_of(out / "report", "read") is not None:
+        return
     train(variant, data, out / "run", num_steps=steps, checkpoint_every=200)
     draw(out / "run", samples, out / "samples")
     judge(out / "samples", data, out / "report", "--calculator=none", "--nocoverage")

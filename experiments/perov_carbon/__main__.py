@@ -1,11 +1,12 @@
 """Perov-5 and Carbon-24, with and without infusion: train, sample, judge (Table 6).
 
-    python -m experiments.perov_carbon --perov5=DIR --carbon24=DIR --out=OUT
+    python -m experiments.perov_carbon --perov5=DIR --carbon24=DIR
     python -m experiments.perov_carbon --perov5=DIR --carbon24=DIR --out=OUT --published
 
 A data set whose folder is not given is left out. Its folder's name begins with perov or carbon, by
 which the evaluation knows the cut-offs of coverage. What OUT holds is not made again, and what was
-interrupted goes on; `--show` makes the tables alone. OUT gets `tables.md` and `claims.json`.
+interrupted goes on; `--show` makes the tables alone. OUT gets `tables.md` and `claims.json`. It is
+`experiments/perov_carbon/results`, of which logs and reports are in the repository.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import argparse
 import os
 from pathlib import Path
 
+from experiments.claims.numbers import entry_of
 from experiments.mp20.work import draw, judge, train
 from experiments.perov_carbon.sets import PUBLISHED, SETS, TWO_CORES, variant
 from experiments.perov_carbon.show import METHODS, POINTS, write
@@ -26,7 +28,7 @@ def main() -> None:
     )
     for name, title in SETS.items():
         parser.add_argument(f"--{name}", help=f"{title}, with train.csv, val.csv and test.csv")
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     parser.add_argument("--published", action="store_true", help="at the published size")
     parser.add_argument("--steps", type=int, help="of a training; default: by the size")
     parser.add_argument("--samples", type=int, help="of a training; default: by the size")
@@ -43,6 +45,8 @@ def main() -> None:
     for name, data in {} if options.show else given.items():
         for method in METHODS:
             folder = options.out / name / method
+            if entry_of(folder / "report", "read") is not None:
+                continue
             chosen = variant(name, size, infused=method == "miad")
             fields = {} if options.steps is None else {"num_steps": options.steps}
             if steps := fields.get("num_steps", chosen.fields().get("num_steps")):

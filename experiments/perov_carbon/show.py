@@ -16,7 +16,7 @@ POINTS = 8
 
 BETTER_IF_LARGE = ("valid structure", "valid composition", "COV-R", "COV-P")
 NUMBERS = (*BETTER_IF_LARGE, "density distance", "number of elements distance", "atoms per cell")
-COMMAND = "python -m experiments.perov_carbon --out=OUT"
+COMMAND = "python -m experiments.perov_carbon"
 
 
 def write(out: Path) -> str:

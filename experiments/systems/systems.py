@@ -33,7 +33,7 @@ def claims(out: Path) -> list[Claim]:
             out / name / "report",
             out / f"{name}-without" / "report",
             numbers,
-            f"python -m experiments.systems --data=DIR --out=OUT --only={name},{name}-without",
+            f"python -m experiments.systems --data=DIR --only={name},{name}-without",
         )
         for name, title in TITLES.items()
     ]

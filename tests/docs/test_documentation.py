@@ -133,10 +133,10 @@ def test_reference_pages_hold_what_the_code_has():
 
 
 def test_the_page_of_claims_has_every_claim():
-    page, files = GENERATED["claims.md"], sorted(ROOT.glob("experiments/*/claims.json"))
+    page, files = GENERATED["claims.md"], sorted(ROOT.glob("experiments/*/results/claims.json"))
     assert len(files) > 1
     for file in files:
-        assert f"(../experiments/{file.parent.name}/README.md)" in page
+        assert f"(../experiments/{file.parents[1].name}/README.md)" in page
         for claim in json.loads(file.read_text()):
             row = " | ".join(claim[x] for x in ("source", "claim", "measured", "holds"))
             assert f"| {row} | `{claim['command']}` |" in page

@@ -224,7 +224,7 @@ def test_both_data_sets_are_trained_with_and_without_infusion(name, size):
     assert infused["infusion.num_atoms"] == {"perov5": 6, "carbon24": 30}[name]
 
 
-@pytest.mark.parametrize("file", sorted(ROOT.glob("experiments/*/claims.json")), ids=str)
+@pytest.mark.parametrize("file", sorted(ROOT.glob("experiments/*/results/claims.json")), ids=str)
 def test_the_files_of_the_studies_are_claims(file):
     found = [Claim(**x) for x in json.loads(file.read_text())]
     assert {x.holds for x in found} <= {YES, NO, OPEN, MISSING, "shown"}
