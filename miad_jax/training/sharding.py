@@ -99,7 +99,7 @@ class ShardedTraining:
         for index in self._validated:
             terms = self._validate(ema_params, self._validation, index)
             parts.append(jax.tree.map(np.asarray, terms))
-            bar.advance(np.sum(index < self._num_validation))
+            bar.advance(int(np.sum(index < self._num_validation)))
         return jax.tree.map(lambda *terms: np.stack(terms), *parts)
 
     def state(self) -> TrainState:
