@@ -1,0 +1,64 @@
+"""Are the crystals that were asked for stable, unique and novel?
+
+    python -m experiments.control.stable --reference=DIR --out=OUT --hull=HULL [--part=elements]
+
+judges samples of a part that `experiments.control` has drawn in OUT: the first of each question are
+relaxed by a potential, and their energies are held against the hull. What is judged is not judged
+again. DIR is what the model was trained on, by which novelty is decided.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from ase.io import write
+
+from experiments.claims.claim import markdown
+from experiments.claims.numbers import entry_of, number_of
+from experiments.control.answers import FIELDS
+from experiments.mp20.work import judge
+from miad_jax import Crystal, reduce, to_structures
+
+NUMBERS = ("stable", "metastable", "unique", "novel", "S.U.N.", "M.S.U.N.")
+"""Of a report."""
+
+
+def main() -> None:
+    """Judge every question, and print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--reference", required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--part", default="elements")
+    parser.add_argument("--num", type=int, default=32, help="samples of a question")
+    parser.add_argument("--hull", required=True, help="as of miad_jax.evaluate")
+    parser.add_argument("--elements", help="as of miad_jax.evaluate")
+    parser.add_argument("--calculator", default="nequix", help="as of miad_jax.evaluate")
+    parser.add_argument("--weights", help="as of miad_jax.evaluate")
+    options = parser.parse_args()
+    given = {name: getattr(options, name) for name in ("hull", "elements", "calculator", "weights")}
+    flags = [f"--{name}={value}" for name, value in given.items() if value is not None]
+    rows: list[list[object]] = [[options.part, "samples", *NUMBERS]]
+    for file in sorted((options.out / options.part).glob("*.npz")):
+        folder = options.out / "stable" / options.part / file.stem
+        if entry_of(folder, "S.U.N.") is None:
+            write_crystals(file, folder.with_suffix(".extxyz"), options.num)
+            crystals = folder.with_suffix(".extxyz")
+            judge(crystals, options.reference, folder, "--nocoverage", *flags)
+        rows.append([file.stem, options.num, *(number_of([folder], name) for name in NUMBERS)])
+    print(markdown(rows))
+
+
+def write_crystals(samples: Path, file: Path, num: int) -> None:
+    """The first samples of a question as a file of crystals."""
+    with np.load(samples) as arrays:
+        crystals = Crystal(*(arrays[name][:num] for name in FIELDS))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write(file, [x.to_ase_atoms() for x in to_structures(reduce(crystals))])
+
+
+if __name__ == "__main__":
+    main()
