@@ -26,9 +26,10 @@ have not been trained at length; experiments/systems compares them.
     small     Ours: crystals of at most 10 atoms and a network of 1.3 M parameters, for two CPU
               cores and about 45 minutes.
     small12   Ours: `small` continued with `--init_from=runs/small`, on at most 12 atoms, in 75
-              minutes more. Weights, and their history: miad_jax/weights/MODEL_CARD.md.
+              minutes more. Weights of it: miad_jax/weights/MODEL_CARD.md.
     small20   Ours: `small12` continued with `--init_from=runs/small12` on all sizes, N_m 25, in
-              about an hour more. With the earlier loss: experiments/mp20_slice/README.md.
+              about an hour more. What it gave with another loss of the types:
+              experiments/mp20_slice/README.md.
     transformer  Ours: pair-biased attention of 9.1 M parameters, all sizes, on a mixture in
               which parts or properties are known. 25,000 of its 132,000 steps took 5 minutes of
               half an H200, at a constant rate; `--init_from=mp20-transformer` starts from there.

@@ -31,7 +31,7 @@ from miad_jax.storage.hashed import SHA256, hashed_npz, read_npz
 FORMAT = "miad_jax weights 1"
 MAX_META_BYTES = 16_000_000
 MAX_NUM_PARAMETERS = 2_000_000_000
-"""8 GB in single precision; the largest network of `configs/` has 12 million."""
+"""8 GB in single precision; the largest network of `configs/` has 61.5 million."""
 
 _PARAM, _META = "param.", "meta"
 _HEADER_BYTES = 4096

@@ -102,7 +102,7 @@ class Request:
             contain: Symbols, each of which must occur.
             chemical_system: Symbols separated by "-": exactly these.
             neutral: Whether compositions are led to where common oxidation states can add up to 0.
-            num_atoms: 12, or "8..16".
+            num_atoms: 12, or "8..12".
             formula: One formula such as "LiFePO4", or a list of them, in turn.
             formula_units: 2, or "1..4": how many units of the formula a cell holds.
             complete: A crystal that is part of what is asked.
@@ -354,7 +354,7 @@ def _numbers(name: str, symbols: str | Sequence[str], *, groups: bool = False) -
 
 
 def _range(name: str, value: str | int | Range | None, smallest: int) -> Range | None:
-    """12, "12", "8..16" or a pair as a range."""
+    """12, "12", "8..12" or a pair as a range."""
     if value is None:
         return None
     try:

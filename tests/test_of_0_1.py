@@ -176,7 +176,7 @@ def test_samples_of_the_weights_continue_and_anew_are_the_same(of_0_1):
     [
         (["--steps=50"], "sampling.steps is 20 there and 50 now"),
         (["--seed=1"], "seed is 0 there and 1 now"),
-        (["--ending=published"], "sampling.last_step is denoise there and hold now"),
+        (["--ending=hold"], "sampling.last_step is denoise there and hold now"),
         (["--corrector_gamma=2e-5"], "sampling.corrector_gamma is 1e-05 there and 2e-05 now"),
         (["--type_temperature=0.5"], "sampling.type_temperature is 1.0 there and 0.5 now"),
         (["--coords_score=marginal"], "sampling.coords_score is conditional there and marginal"),

@@ -32,7 +32,7 @@ def define(values: flags.FlagValues) -> None:
         "without": f"None of these elements or groups ({', '.join(GROUPS)}): Tc,radioactive",
         "contain": "Each of these elements: Li,Fe",
         "chemical_system": "These elements, all of them and no other: Li-Fe-P-O",
-        "num_atoms": "This number of atoms, or one in a range: 12 or 8..16",
+        "num_atoms": "This number of atoms, or one in a range: 12 or 8..12",
         "formula": "This formula, LiFePO4; or the formulas of a file (.txt, or .csv with a column "
         "`formula`), in turn",
         "formula_units": "How many units of it a cell holds: 2 or 1..4; default: what fits",

@@ -8,11 +8,10 @@ from typing import get_args
 from absl import flags
 from ml_collections import ConfigDict
 
-from miad_jax.config import LAST_STEPS
 from miad_jax.sampling import SOLVERS
 from miad_jax.sampling.control import CoordsScore
 from miad_jax.sampling.quality import QUALITIES, settings_of
-from miad_jax.sampling.solvers import settings_of_solver
+from miad_jax.sampling.solvers import LastStep, settings_of_solver
 
 
 def define(values: flags.FlagValues) -> None:
@@ -51,8 +50,8 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_enum(
         "ending",
         None,
-        list(LAST_STEPS),
-        "Last step of the coordinates: to no noise at all, or as published, where they stay; "
+        list(get_args(LastStep)),
+        "Last step of the coordinates: to no noise at all, or as in MiAD's code, where they stay; "
         "default: the model's",
         flag_values=values,
     )
@@ -103,7 +102,7 @@ def config_with(values: flags.FlagValues, config: ConfigDict) -> ConfigDict:
     if values.quality is not None:
         config.sampling.update(settings_of(values.quality, config.diffusion.num_steps))
     given = {name: values[name].value for name in _OF_SAMPLING}
-    given["last_step"] = LAST_STEPS.get(values.ending)
+    given["last_step"] = values.ending
     if values.visit is not None:
         given |= {"visit": _times(values.visit)}
         config.sampling.steps = config.sampling.first_time = None

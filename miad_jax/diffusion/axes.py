@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 Matrix = Float[Array, "*batch 3 3"]
 
@@ -34,7 +34,7 @@ def principal_axes(matrix: Matrix) -> tuple[Matrix, Matrix]:
         [2.0, 3.0, 1.0]
     """
 
-    def sweep(_: int, state: tuple[Matrix, Matrix]) -> tuple[Matrix, Matrix]:
+    def sweep(_: Int[Array, ""], state: tuple[Matrix, Matrix]) -> tuple[Matrix, Matrix]:
         axes, rows = state
         for p, q in ((0, 1), (0, 2), (1, 2)):
             first, second = rows[..., p, :], rows[..., q, :]

@@ -7,7 +7,7 @@ say the rest. `LogStretch`, `LengthsAngles` and `LimitCell` are charts; `Lattice
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from jaxtyping import Array, Int
@@ -16,6 +16,7 @@ from miad_jax.diffusion.axes import inverse
 from miad_jax.diffusion.stretch import BASIS, Lattice, Numbers, on_basis, product
 
 
+@runtime_checkable
 class CellNumbers(Protocol):
     """A chart of cells: a frozen pytree, all of whose functions are pure."""
 

@@ -108,7 +108,7 @@ def score_sq_mean(sigma: Float[np.ndarray, " time"]) -> Float[np.ndarray, " time
     return np.where(sigma < 0.75, result, wide)
 
 
-def table(values: Float[np.ndarray, " time"], clean: float) -> Float[Array, " time"]:
+def table(values: Float[np.ndarray, " time"], clean: float) -> Float[Array, " time+1"]:
     """A column in float32, with the value of the clean row."""
     return jnp.asarray(np.append(values, clean), jnp.float32)
 

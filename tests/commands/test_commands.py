@@ -304,7 +304,7 @@ BAD = [
     ("sample", ["--first_time=20", "--steps=50"], "from time 20: choose 1 to 21"),
     ("sample", ["--visit=9,x"], "--visit is 9,x; allowed: whole numbers"),
     ("sample", ["--visit=5,9"], "visit is (5, 9); allowed: falling whole numbers"),
-    ("sample", ["--ending=published"], "--ending is no setting of the solver ancestral"),
+    ("sample", ["--ending=hold"], "--ending is no setting of the solver ancestral"),
     ("sample", ["--quality=best", "--churn=1"], "--churn is no setting of the solver predictor"),
     ("sample", ["--churn=-1"], "config.sampling.churn is -1.0; allowed: 0 or more"),
     ("sample", ["--type_temperature=0"], "config.sampling.type_temperature is 0.0"),

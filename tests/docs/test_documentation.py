@@ -1,6 +1,7 @@
 """The pages of the documentation: what they link to is there, and what they say to type exists."""
 
 import ast
+import functools
 import importlib
 import importlib.util
 import json
@@ -16,18 +17,30 @@ import pytest
 import yaml
 
 import miad_jax
-from miad_jax.commands import COMMANDS
+from miad_jax.commands import COMMANDS, asking, cli, sample, solving
+from miad_jax.config import MOVED, validate
 from miad_jax.evaluation.describe import COLUMNS
 from miad_jax.evaluation.results import SAMPLE_COLUMNS
 from miad_jax.evaluation.stability.relaxed import COLUMNS as RELAXED_COLUMNS
+from miad_jax.generation.drawing import check, sampler_of
+from miad_jax.model import WEIGHTS, load_model
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = {x.relative_to(DOCS).as_posix(): x.read_text() for x in sorted(DOCS.rglob("*.md"))}
+OTHERS = [ROOT / x for x in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+OTHERS += [*sorted(ROOT.glob("miad_jax/**/*.md")), *sorted(ROOT.glob("experiments/*/README.md"))]
+TEXTS = {f"docs/{page}": text for page, text in PAGES.items()} | {
+    x.relative_to(ROOT).as_posix(): x.read_text() for x in OTHERS
+}
+"""Every text that people read, by its path in the repository."""
+
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-OTHER_PROGRAMS = {"pip", "export", "dask", "mkdocs"}
+INDENTED = re.compile(r"^\n((?:    .+\n)+)", re.MULTILINE)
+INLINE = re.compile(r"`([^`\n]+)`")
+OTHER_PROGRAMS = {"pip", "export", "dask", "mkdocs", "pytest", "git", ".ci/run"}
 FLAGS_OF_OTHERS = {"--signal", "--nthreads", "--no-deps", "--help", "--scheduler"}
 
 
@@ -69,14 +82,14 @@ def anchors(markdown):
     return {slug(x) for x in re.findall(r"^#+ (.+)$", FENCED.sub("", markdown), re.MULTILINE)}
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", TEXTS)
 def test_links_lead_to_pages_files_and_headings(page):
-    for link in re.findall(r"\]\(([^)\s]+)\)", FENCED.sub("", PAGES[page])):
+    for link in re.findall(r"\]\(([^)\s]+)\)", FENCED.sub("", TEXTS[page])):
         if link.startswith(("http", "\\(")):
             continue
         name, _, anchor = link.partition("#")
-        path = repository.target(f"docs/{page}", name) if name else f"docs/{page}"
-        text = GENERATED.get(path.removeprefix("docs/"))
+        path = repository.target(page, name) if name else page
+        text = GENERATED.get(path.removeprefix("docs/")) if page.startswith("docs/") else None
         if text is None:
             assert (ROOT / path).is_file(), f"{page} links to {link}"
             text = (ROOT / path).read_text() if path.endswith(".md") else ""
@@ -148,26 +161,32 @@ def test_every_field_of_the_configuration_is_explained():
 
 
 def commands_of(markdown):
-    """The command lines in the code blocks of a page, as words."""
-    for language, block in FENCED.findall(markdown):
-        if language == "bash":
-            for line in re.sub(r"\\\n\s*", " ", block).splitlines():
-                for part in line.split(" && "):
-                    if words := shlex.split(part, comments=True):
-                        yield words
+    """The command lines of a text, as words: in its code blocks, and ours within its sentences."""
+    plain = FENCED.sub("", markdown)
+    blocks = [block for language, block in FENCED.findall(markdown) if language in ("", "bash")]
+    for block in [*blocks, *INDENTED.findall(plain)]:
+        for line in re.sub(r"\\\n\s*", " ", block).splitlines():
+            for part in line.split(" && "):
+                if words := shlex.split(part, comments=True):
+                    yield words
+    for code in INLINE.findall(plain):
+        if re.match(r"(miad-jax \w+|python -m \S+)( |$)", code) and "…" not in code:
+            yield shlex.split(code)
 
 
-LINES = [(page, words) for page, text in PAGES.items() for words in commands_of(text)]
+LINES = [(page, words) for page, text in TEXTS.items() for words in commands_of(text)]
 
 
 @pytest.mark.parametrize(("page", "words"), LINES, ids=lambda x: x if isinstance(x, str) else x[0])
 def test_a_command_exists_with_its_flags(page, words):
     words = [x for x in words if not re.match(r"[A-Z_]+=", x)]
-    words = words[1:] if words[0] == "srun" else words
+    for launcher, num in (("srun", 1), ("taskset", 3)):
+        words = words[num:] if words[0] == launcher else words
     if words[:2] == ["python", "-m"]:
         name = words[2]
         if name.startswith("experiments."):
-            assert _is_module(name.split(".")) or (ROOT / name.replace(".", "/")).is_dir()
+            check_study(name, words[3:], page)
+        if name == "miad_jax" or name.startswith("experiments."):
             return
         words = ["miad-jax", name.removeprefix("miad_jax."), *words[3:]]
     if words[0] in OTHER_PROGRAMS:
@@ -176,8 +195,18 @@ def test_a_command_exists_with_its_flags(page, words):
         return
     assert words[0] == "miad-jax", f"{page}: {words[0]}"
     assert words[1] in COMMANDS
-    for word in (x for x in words[2:] if x.startswith("--")):
+    for word in (x for x in words[2:] if x.startswith("--") and x != "--help"):
         check_flag(words[1], word, page)
+
+
+def check_study(name, words, page):
+    """That a module of a study exists, and that its source names the flags."""
+    assert _is_module(name.split(".")) or _is_module([*name.split("."), "__main__"]), (
+        f"{page}: {name}"
+    )
+    source = "".join(x.read_text() for x in ROOT.joinpath(*name.split(".")[:2]).glob("*.py"))
+    for flag in (x[2:].partition("=")[0] for x in words if x.startswith("--")):
+        assert f'"--{flag}"' in source or f'"{flag}"' in source, f"{page}: {name} --{flag}"
 
 
 def check_flag(command, word, page):
@@ -193,28 +222,131 @@ def check_flag(command, word, page):
         assert value or reference._kind(known[switch]) == "switch", f"{page}: {word}"
     if name == "config":
         file, _, variant = value.partition(":")
-        importlib.import_module(f"configs.{file}").get_config(variant)
+        importlib.import_module(f"configs.{Path(file).stem}").get_config(variant)
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", TEXTS)
 def test_flags_and_fields_in_the_text_exist(page):
-    text = FENCED.sub("", PAGES[page])
-    known = {f"--{name}" for flags in FLAGS.values() for name in flags}
-    for flag in re.findall(r"`(--[\w.-]+)", text):
-        if flag in FLAGS_OF_OTHERS:
+    text = FENCED.sub("", TEXTS[page])
+    known = {name for flags in FLAGS.values() for name in flags}
+    fields = {*reference.fields(), *{x.partition(".")[0] for x in reference.fields()}, *MOVED}
+    of_study = ""
+    if page.startswith("experiments/"):
+        of_study = "".join(x.read_text() for x in (ROOT / page).parent.glob("*.py"))
+    flags = [x for code in INLINE.findall(text) if code.startswith("--") for x in code.split()]
+    for flag in (x.partition("=")[0] for x in flags if x.startswith("--")):
+        plain = flag[2:].replace("-", "_")
+        is_ours = plain in known or plain.removeprefix("no") in known
+        is_field = plain.removeprefix("config.") in fields
+        is_of_study = f'"{flag}"' in of_study or f'"{plain}"' in of_study
+        assert is_ours or is_field or is_of_study or flag in FLAGS_OF_OTHERS, f"{page}: {flag}"
+    for field in re.findall(r"`config\.(?!py`)([\w.]+)", text):
+        assert field in fields, f"{page}: config.{field}"
+
+
+def wishes_of(page):
+    """The wishes of a page as arguments of `sample`: in its commands, and flags in its sentences.
+
+    Flags in a sentence name no model. Those that ask for a property are meant for the only one of
+    the package that knows some.
+    """
+    for words in commands_of(TEXTS[page]):
+        if words[:2] == ["miad-jax", "sample"] or words[1:3] == ["-m", "miad_jax.sample"]:
+            yield words[words.index("-m") + 2 if "-m" in words else 2 :]
+    for code in INLINE.findall(FENCED.sub("", TEXTS[page])):
+        words = code.split()
+        if not words or any(not re.match(r"--\w+(=|$)", x) for x in words):
             continue
-        plain = "--" + flag[2:].replace("-", "_")
-        is_off = plain.replace("--no", "--", 1)
-        is_field = plain.removeprefix("--config.") in reference.fields()
-        assert plain in known or is_off in known or is_field, f"{page}: {flag}"
-    for field in re.findall(r"`config\.([\w.]+)", text):
-        assert field in reference.fields(), f"{page}: config.{field}"
+        names = {x[2:].partition("=")[0] for x in words}
+        if names & {"add", "keep_cell"}:
+            words.append("--complete=host.cif")
+        if names & {"strength"}:
+            words.append("--like=seed.cif")
+        if names & {"property", "space_group"} and "checkpoint" not in names:
+            words.append("--checkpoint=mp20-transformer")
+        if names <= set(FLAGS["sample"]) and all("=" in x or x[2:] in SWITCHES for x in words):
+            yield words
 
 
-@pytest.mark.parametrize("page", PAGES)
+SWITCHES = {x for x in FLAGS["sample"] if reference._kind(FLAGS["sample"][x]) == "switch"}
+WISHES = sorted(
+    {
+        (page, tuple(dict.fromkeys(words)))
+        for page in TEXTS
+        if page == "README.md" or page.startswith("docs/")
+        for words in wishes_of(page)
+        if {x[2:].partition("=")[0] for x in words} & set(asking.NAMES)
+    }
+)
+CRYSTAL = """data_NaCl
+_cell_length_a 4
+_cell_length_b 4
+_cell_length_c 4
+_cell_angle_alpha 60
+_cell_angle_beta 60
+_cell_angle_gamma 60
+loop_
+_atom_site_label
+_atom_site_fract_x
+_atom_site_fract_y
+_atom_site_fract_z
+Na 0 0 0
+Cl 0.5 0.5 0.5
+"""
+
+
+@functools.cache
+def model_called(name):
+    return load_model(name)
+
+
+def check_wish(words):
+    """What the command does with the flags before it samples; runs of the reader pass."""
+    values = importlib.reload(sample).FLAGS
+    cli.parse(values, ["sample", *words], "")
+    if values.checkpoint not in WEIGHTS:
+        return
+    model = model_called(values.checkpoint)
+    config = validate(solving.config_with(values, model.config), num_devices=1)
+    request = asking.request_of(values, config)
+    check(request, model, sampler_of(model, config, request).size)
+
+
+@pytest.mark.parametrize(("page", "words"), WISHES, ids=lambda x: x if isinstance(x, str) else "")
+def test_a_wish_can_be_asked_of_the_model_that_it_names(page, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for word in words:
+        name, _, value = word.partition("=")
+        if name in ("--complete", "--like"):
+            Path(value).write_text(CRYSTAL)
+        elif name == "--formula" and value.endswith(".txt"):
+            Path(value).write_text("LiFePO4\nTiO2\n")
+    check_wish(words)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--num_atoms=8..16"], "16 atoms are asked, and the model has 15 slots"),
+        (["--formula=LiFePO4", "--formula_units=1..4"], "are 28 atoms"),
+        (["--property=density=4.5"], "it was told none"),
+    ],
+)
+def test_a_wish_that_the_model_cannot_meet_would_be_found(words, said):
+    with pytest.raises(ValueError, match=said):
+        check_wish(words)
+
+
+def test_the_readme_has_wishes():
+    assert len([page for page, _ in WISHES if page == "README.md"]) > 5
+    assert len(WISHES) > 30
+
+
+@pytest.mark.parametrize("page", TEXTS)
 def test_python_in_the_pages_is_python(page):
-    for language, block in FENCED.findall(PAGES[page]):
-        assert language in ("bash", "python", "text")
+    for language, block in FENCED.findall(TEXTS[page]):
+        others = () if page.startswith("docs/") else ("", "bibtex")
+        assert language in ("bash", "python", "text", *others)
         if language == "python":
             for node in ast.walk(ast.parse(block)):
                 if isinstance(node, ast.Attribute) and getattr(node.value, "id", "") == "miad_jax":
