@@ -31,7 +31,7 @@ from miad_jax.data.structures import to_atoms, to_structures
 from miad_jax.data.symmetry import SPGLIB_ANGLE_TOLERANCE, find_symmetry
 from miad_jax.parallel.progress import Progress
 from miad_jax.spelling import did_you_mean
-from miad_jax.storage.files import atomic_file, write_atomically
+from miad_jax.storage.files import atomic_file, remove_partial_files, write_atomically
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -179,7 +179,8 @@ def export(
 ) -> list[str]:
     """Write crystals in some formats, and in those that are there already from an earlier call.
 
-    Files of single crystals that exist are left as they are.
+    Files of single crystals that exist are left as they are. No other process may write to the
+    folder.
 
     Args:
         folder: The folder of samples.
@@ -195,10 +196,12 @@ def export(
     asked = {*formats, *(name for name, place in PLACES.items() if (folder / place).exists())}
     found = [name for name in PLACES if name in asked]
     each = [name for name in found if name in ONE_FILE_EACH]
+    remove_partial_files(folder, only_writer=True)
     with progress.bar("writing", len(crystals) * len(each) + len(found), "files") as bar:
         for name in each:
             ending, text_of = ONE_FILE_EACH[name]
             (folder / name).mkdir(exist_ok=True)
+            remove_partial_files(folder / name, only_writer=True)
             for crystal, row in zip(crystals, rows, strict=True):
                 stem = f"{row['index']:06d}_{plain_formula(row['formula'])}"
                 path = folder / name / f"{stem}{ending}"

@@ -51,7 +51,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 def replace_files(folder: Path, contents: Mapping[str, bytes], pattern: str) -> None:
     """Make some files all of their kind in a folder; others that match are removed.
 
-    Files whose content is right already stay as they are.
+    No other process may write to the folder. Files whose content is right already stay as they are.
 
     Args:
         folder: It is made if missing.
@@ -59,7 +59,7 @@ def replace_files(folder: Path, contents: Mapping[str, bytes], pattern: str) -> 
         pattern: What the names of such files match, as a regular expression.
     """
     folder.mkdir(exist_ok=True)
-    remove_partial_files(folder)
+    remove_partial_files(folder, only_writer=True)
     for path in folder.iterdir():
         if path.name not in contents and re.fullmatch(pattern, path.name):
             path.unlink(missing_ok=True)
@@ -102,9 +102,14 @@ def is_partial(path: Path) -> bool:
     return re.fullmatch(r"\..+\.\d+\.partial", path.name) is not None
 
 
-def remove_partial_files(folder: Path) -> None:
-    """Remove from a folder what kills left of `atomic_file`, an hour ago or earlier."""
+def remove_partial_files(folder: Path, *, only_writer: bool = False) -> None:
+    """Remove from a folder what kills left of `atomic_file`, an hour ago or earlier.
+
+    Args:
+        folder: The folder.
+        only_writer: Whether no other process writes to it; then younger files go too.
+    """
     for path in filter(is_partial, list(folder.iterdir())):
         with suppress(FileNotFoundError):  # its writer has just ended
-            if time.time() - path.stat().st_mtime > _LEFT_AFTER_SECONDS:
+            if only_writer or time.time() - path.stat().st_mtime > _LEFT_AFTER_SECONDS:
                 path.unlink()

@@ -128,6 +128,16 @@ def test_formats_of_an_earlier_call_are_kept_up_to_date(tmp_path):
     assert not (tmp_path / "cif").exists()
 
 
+def test_what_a_kill_left_a_moment_ago_does_not_stay_among_the_files(tmp_path):
+    folder = begun(tmp_path, SALT)
+    folder.finish(["cif", "csv"])
+    left = [tmp_path / "cif" / ".000000_NaCl.cif.12.partial", tmp_path / ".samples.csv.3.partial"]
+    for path in left:
+        path.write_text("half of it")
+    folder.finish(["cif", "csv"])
+    assert not any(path.exists() for path in left)
+
+
 def test_no_crystal_is_no_error_in_any_format(tmp_path):
     begun(tmp_path).finish(ALL)
     assert json.loads((tmp_path / "samples.json").read_text()) == []
