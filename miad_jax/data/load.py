@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 EMBEDDED = {"prototypes": Path(__file__).with_name("prototypes.npz")}
 """Datasets that come with the package, by name."""
 
-_READING_VERSION = 2
+_READING_VERSION = 3
 """To be raised when other rows of the same source are read or refused: what was packed before is
 packed again. It is no part of the fingerprint, so that a training goes on after an upgrade."""
 

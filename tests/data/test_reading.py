@@ -9,6 +9,9 @@ from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from miad_jax.data import read_rows
+from miad_jax.data.standard import standardize
+
+SETTINGS = {"primitive": False, "niggli": False}
 
 
 def write_csv(path, header, *rows):
@@ -137,6 +140,20 @@ def test_a_folder_of_poscars_is_read_by_name(tmp_path):
     for name in names[:4]:
         (row,) = read_rows(tmp_path / name)
         assert row.source == (POSCAR, "poscar")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [("1 1\n", "1\n", "names 2 elements, but has 1 numbers"),
+     ("Cs Cl\n", "Cs Cl O\n", "names 3 elements, but has 2"),
+     ("Cs Cl\n", "Cs Cl # sites\n", ""), ("\n", "\r", ""),
+     ("0.5 0.5 0.5\n", "0.5 0.5 0.5\n\n.1 .1 .1\n.1 .1 .1\n\n1\n", ""),
+     ("0.5 0.5 0.5\n", f"0.5 0.5 0.5\n\n{POSCAR}", "several crystals"),
+     ("0.5\n", "0.5\nDirect configuration= 2\n0 0 0\n.5 .5 .5\n", "several crystals")],
+)  # fmt: skip
+def test_a_poscar_holds_the_atoms_that_it_counts(old, new, said):
+    (found,) = standardize(([(POSCAR.replace(old, new), "poscar")], SETTINGS))
+    assert said in found if said else sorted(found[2]) == [17, 55]
 
 
 def test_a_zip_of_cifs_is_read_by_name(tmp_path):
