@@ -65,6 +65,28 @@ def test_a_table_is_read_row_by_row(tmp_path):
         tracemalloc.stop()
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [("id,cif,cif\na,A,B\n", "two columns 'cif'"), ("id,gap,cif,gap\na,1,A,2\n", "columns 'gap'"),
+     ("id,cif\na,data_x\n_cell_length_a 4\n_cell_length_b 4\n", "row 2 that begins with '_cell"),
+     ("id,cif\na,'data_x\n_cell_length_a 4'\n", "double quotes"),
+     ("cif\ndata_x\nloop_\n_atom_site_label\n", "row 3 that begins with '_atom")],
+)  # fmt: skip
+def test_a_table_that_is_written_wrongly_is_refused(tmp_path, content, said):
+    (tmp_path / "set.csv").write_text(content)
+    with pytest.raises(ValueError, match=said):
+        list(read_rows(tmp_path / "set.csv"))
+
+
+@pytest.mark.parametrize("content", ["\n \nid,cif\na,A\n", "id,cif,,\na,A,,\n", "id,cif\na,A\n\x1a",
+                                     "id,cif\na,A\n\0\0\0"])  # fmt: skip
+def test_blank_lines_columns_without_name_and_marks_of_the_end_do_not_count(tmp_path, content):
+    (tmp_path / "set.csv").write_text(content)
+    assert [(row.id, row.source, row.columns) for row in read_rows(tmp_path / "set.csv")] == [
+        ("a", "A", {})
+    ]
+
+
 def test_a_short_line_is_a_row_without_cif(tmp_path):
     path = tmp_path / "set.csv"
     path.write_text("id,cif\na\n")
