@@ -245,6 +245,9 @@ def _load(name: str, weights_file: str) -> tuple[BaseCalculator, dict[str, Any]]
         ) from error
 
 
+_PROBED_ELEMENTS = ("C", "Si", "Ge", "Al", "Fe", "Ni", "Ti", "W", "Li", "Pt", "Ar")
+
+
 def _probe(calculator: BaseCalculator) -> list[float | None]:
     """Energies of a few crystals in eV/atom, to four digits; None where there is none.
 
@@ -254,7 +257,10 @@ def _probe(calculator: BaseCalculator) -> list[float | None]:
     from ase.build import bulk
 
     energies: list[float | None] = []
-    for atoms in (bulk("NaCl", "rocksalt", a=5.64), bulk("MgO", "rocksalt", a=4.21), bulk("Cu")):
+    crystals = [bulk("NaCl", "rocksalt", a=5.64), bulk("MgO", "rocksalt", a=4.21), bulk("Cu")]
+    for number, atoms in enumerate([*crystals, *map(bulk, _PROBED_ELEMENTS)]):
+        if number >= len(crystals) and any(energy is not None for energy in energies):
+            break  # the others are for potentials of few elements
         atoms.calc = calculator
         try:
             energy = float(atoms.get_potential_energy()) / len(atoms)
