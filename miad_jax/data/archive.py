@@ -22,7 +22,7 @@ from miad_jax.data.row import (
     is_cif,
     is_hidden,
     is_poscar,
-    may_hold_crystals,
+    named_as_crystals,
     names_cifs,
 )
 from miad_jax.data.text import most_unpacked
@@ -146,7 +146,7 @@ def _may_hold_crystals(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> boo
     if name.suffix.lower() == ".csv":
         with opened_member(archive, member, member.filename) as file:
             return names_cifs(file.readline(_LONGEST_HEADER).decode(errors="replace"))
-    return may_hold_crystals(name) and not _is_crystal(name)
+    return named_as_crystals(name) and not _is_crystal(name)
 
 
 def _is_crystal(name: PurePosixPath) -> bool:

@@ -15,7 +15,7 @@ from miad_jax.data.row import (
     is_cif,
     is_hidden,
     is_poscar,
-    may_hold_crystals,
+    named_as_crystals,
     names_cifs,
 )
 from miad_jax.data.text import open_unpacked, table_lines
@@ -44,7 +44,7 @@ def read_folder(path: Path) -> Iterator[Row]:
         raise ValueError(
             f"the folder {path} holds no .cif file and no POSCAR: {found(os.listdir(path))}"
         )
-    others = [x for x in _files(path) if x not in set(files) and _may_hold_crystals(x)]
+    others = [x for x in _files(path) if x not in set(files) and may_hold_crystals(x)]
     if others:
         names = found([x.relative_to(path).as_posix() for x in others])
         warnings.warn(
@@ -97,11 +97,11 @@ def _refuse(error: OSError) -> None:
     raise error
 
 
-def _may_hold_crystals(path: Path) -> bool:
+def may_hold_crystals(path: Path) -> bool:
     """Whether a file is packed, or of a kind that is not read in a folder."""
     if path.suffix.lower() == ".csv":
         return _has_crystals(path)
-    return may_hold_crystals(path)
+    return named_as_crystals(path)
 
 
 def _has_crystals(table: Path) -> bool:

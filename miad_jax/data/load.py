@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from miad_jax.crystal import Crystal
-from miad_jax.data.folder import crystal_files
+from miad_jax.data.folder import crystal_files, may_hold_crystals
 from miad_jax.data.packed import READABLE_VERSIONS, Records, load_packed, save_packed
 from miad_jax.data.packing import pack
 from miad_jax.data.published import PUBLISHED
@@ -34,7 +34,7 @@ from miad_jax.data.reading import (
     split_file,
     suffix,
 )
-from miad_jax.data.row import Row, is_cif, is_poscar
+from miad_jax.data.row import Row, is_cif, is_hidden, is_poscar
 from miad_jax.parallel.executor import Executor
 from miad_jax.parallel.progress import Progress
 from miad_jax.spelling import did_you_mean
@@ -120,6 +120,7 @@ def load_dataset(
         return _load_split(path, split)
 
     sources = _sources(path, split)
+    _warn_of_others(path)
     fingerprint = split_fingerprint(path, split, primitive=primitive, niggli=niggli)
     root = Path(cache_dir) if cache_dir is not None else default_cache_dir()
     of_version = [
@@ -199,6 +200,10 @@ def _num_rows(sources: Sequence[Path]) -> int:
 
 def _existing(name_or_path: str | os.PathLike[str]) -> Path:
     """The path of a dataset."""
+    if not os.fspath(name_or_path):
+        raise ValueError(
+            "the name of the dataset is empty: name one, or a path; '.' is this folder"
+        )
     path = EMBEDDED.get(str(name_or_path), Path(name_or_path).expanduser())
     if not path.exists():
         raise ValueError(_unknown(name_or_path))
@@ -222,6 +227,20 @@ def _sources(path: Path, split: str) -> list[Path]:
         formats = ("samples.extxyz", "cif", "poscar")  # of the same crystals
         return [next((path / x for x in formats if (path / x).exists()), path)]
     return [path]
+
+
+def _warn_of_others(path: Path) -> None:
+    """Tell of files that may hold crystals beside those of the splits."""
+    splits = {split_file(path, name) for name in SPLITS} - {None} if path.is_dir() else set()
+    if splits:
+        files = [x for x in path.iterdir() if x not in splits and x.is_file()]
+        files = [x for x in files if not is_hidden(Path(x.name)) and may_hold_crystals(x)]
+        if files:
+            warnings.warn(
+                f"{path} is read without {', '.join(sorted(x.name for x in files)[:8])}: the files "
+                f"of its splits are {', '.join(sorted(x.name for x in splits if x))}",
+                stacklevel=3,
+            )
 
 
 def _check_undivided(name: str, split: str) -> None:
@@ -268,7 +287,7 @@ def _fingerprint(sources: Sequence[Path], settings: Mapping[str, object]) -> str
             if file.exists():  # and no broken link
                 with file.open("rb") as opened:
                     content = hashlib.file_digest(opened, "sha256").hexdigest()
-            digest.update(f"\n{name} {content}".encode())
+            digest.update(f"\n{name} {content}".encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 

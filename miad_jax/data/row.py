@@ -63,7 +63,7 @@ def is_packed(path: PurePath) -> bool:
     return _PACKED.search(path.name) is not None
 
 
-def may_hold_crystals(path: PurePath) -> bool:
+def named_as_crystals(path: PurePath) -> bool:
     """Whether a name is that of an archive, or of crystals in a kind of file that is not read."""
     return is_packed(path) or _UNREAD.search(path.name) is not None
 

@@ -352,6 +352,29 @@ def test_an_unknown_split_is_refused(tmp_path):
         load_dataset(write_csv(tmp_path / "set.csv"), "dev")
 
 
+def test_files_beside_those_of_the_splits_are_named(tmp_path):
+    for name in ("train.csv", "valid.csv", "properties.csv", "test.zip", "test.csv", ".old.zip"):
+        (tmp_path / "set" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "set" / name).write_text("id,gap\n0,1\n")
+    write_csv(tmp_path / "set" / "train.csv")
+    write_csv(tmp_path / "set" / "valid.csv")
+    with pytest.warns(
+        UserWarning, match=r"without test\.zip, valid\.csv: .* test\.csv, train\.csv"
+    ):
+        load_dataset(tmp_path / "set", cache_dir=tmp_path / "cache")
+
+
+def test_a_name_of_any_bytes_is_read(tmp_path):
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / os.fsdecode(b"b\xff.cif")).write_text(SALT.to(fmt="cif"))
+    assert len(load_dataset(tmp_path / "set", cache_dir=tmp_path / "cache")[0]) == 1
+
+
+def test_an_empty_name_is_not_this_folder():
+    with pytest.raises(ValueError, match="name of the dataset is empty"):
+        load_dataset("")
+
+
 def test_an_unknown_name_names_the_known_ones():
     with pytest.raises(ValueError, match=r"'prototype' \(did you mean 'prototypes'\?\); allowed"):
         load_dataset("prototype")
