@@ -216,6 +216,8 @@ def _check_sites(tags: Mapping[str, Any]) -> None:
     missing = [tag for tag in needed if tag not in tags]
     if missing:
         raise ValueError(f"lacks {missing[0]}")
+    if modulated := [x for x in tags if "_ssg_" in x or x == "_cell_modulation_dimension"]:
+        raise ValueError(f"is modulated ({modulated[0]}), so that no cell repeats")
     if not isinstance(tags["_atom_site_label"], list):
         raise ValueError("has its atom sites outside a loop_: write them as a table")
     num_sites = len(tags["_atom_site_label"])
@@ -230,6 +232,8 @@ def _check_sites(tags: Mapping[str, Any]) -> None:
         raise ValueError(
             f"has {images} images of its sites; up to {_MAX_IMAGES} are read: give a smaller cell"
         )
+    if looped := [x for x in (*SYMBOLS, *HALL_SYMBOLS, *NUMBERS) if isinstance(tags.get(x), list)]:
+        raise ValueError(f"has {looped[0]} in a loop_: write the one that it is")
     for label, *coords in zip(*(tags[tag] for tag in ("_atom_site_label", *_COORDS)), strict=True):
         if any(x in _NOT_GIVEN for x in coords):
             raise ValueError(f"does not place the site {label!r}: a coordinate is not given")

@@ -129,4 +129,6 @@ def _formula(text: str) -> dict[str, float]:
     for isotope in ("D", "T"):
         if isotope in numbers:
             numbers["H"] += numbers.pop(isotope)
+    if not all(map(math.isfinite, numbers.values())):
+        return {}
     return {symbol: n for symbol, n in numbers.items() if n > 0}

@@ -10,6 +10,7 @@ This module imports nothing of miad_jax: it lies beside `standard`, which worker
 from __future__ import annotations
 
 import functools
+import os
 import re
 import warnings
 from collections import defaultdict
@@ -174,23 +175,25 @@ def _check_operations(structure: Structure, operations: Sequence[SymmOp]) -> Non
 
 def _is_group(rotations: np.ndarray, translations: np.ndarray) -> bool:
     """Whether the product of any two operations is one of them."""
-    distinct, kinds = np.unique(rotations.reshape(-1, 9), axis=0, return_inverse=True)
+    distinct, kinds, counts = np.unique(
+        rotations.reshape(-1, 9), axis=0, return_inverse=True, return_counts=True
+    )
     kinds = kinds.ravel()  # some versions of NumPy return a column
     number = {tuple(x): i for i, x in enumerate(distinct.tolist())}
     squares = distinct.reshape(-1, 3, 3)
-    products = np.einsum("aij,bjk->abik", squares, squares).reshape(len(squares), -1, 9)
-    if any(tuple(x) not in number for row in products.tolist() for x in row):
+    products = np.einsum("aij,bjk->abik", squares, squares).reshape(-1, 9)
+    product = np.array([number.get(tuple(x), -1) for x in products.tolist()])
+    if product.min() < 0 or counts.min() < counts.max():
         return False
     if len(rotations) > _MAX_OPERATIONS:
         return True
+    product = product.reshape(len(squares), -1)
+    of_kind = translations[kinds.argsort(kind="stable")].reshape(len(squares), -1, 3)
     for kind, rotation, translation in zip(kinds, rotations, translations, strict=True):
         moved = translations @ rotation.T + translation
-        for other in range(len(squares)):
-            made = moved[kinds == other][:, None]
-            there = translations[kinds == number[tuple(products[kind, other].tolist())]]
-            apart = np.abs(made - there - np.round(made - there)).max(-1)
-            if apart.min(-1).max() > _TRANSLATION_TOLERANCE:
-                return False
+        apart = moved[:, None] - of_kind[product[kind, kinds]]
+        if np.abs(apart - apart.round()).max(-1).min(-1).max() > _TRANSLATION_TOLERANCE:
+            return False
     return True
 
 
@@ -224,6 +227,7 @@ def _ask(function: str, *arguments: Any) -> Any:
     """What a function of spglib returns; None where it finds nothing."""
     import spglib
 
+    os.environ.setdefault("SPGLIB_WARNING", "OFF")  # else its C code prints on stderr
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

@@ -160,6 +160,13 @@ def test_symmetry_in_any_tag_is_no_p1(tag):
     assert read(cif(*NACL, operations=CENTRED, **{tag: said})) == "Na4 Cl4"
 
 
+def test_a_symbol_in_a_loop_is_refused():
+    loop = "loop_\n_symmetry_space_group_name_H-M\n'F m -3 m'\nloop_"
+    assert "has _symmetry_space_group_name_H-M in a loop_" in read(
+        cif(*NACL).replace("loop_", loop, 1)
+    )
+
+
 def test_sites_of_several_atoms_are_no_p1():
     columns = (*SITE, "symmetry_multiplicity")
     several = [f"{x} 4" for x in NACL]
@@ -182,7 +189,8 @@ def test_a_symbol_of_other_axes_is_not_replaced_by_the_number():
      ("Na0.5 Cl0.5", 8, True), ("no formula!", 4, True), ("Na Cl", 1, False), ("Na Cl", 2, False),
      ("Na8 Cl8", "?", False), ("Na2 Cl3", None, False), ("K Cl", None, False),
      ("Na Cl H", 4, False), ("Na Cl (H2 O)", 4, False), ("Na Cl, 2(H2 O)", 4, False),
-     ("NaCl.H2O", None, False), ("Na +, Cl -", 4, True), ("rock salt", 4, True)],
+     ("NaCl.H2O", None, False), ("Na +, Cl -", 4, True), ("Na1e400 Cl", 4, True),
+     ("Na" + "9" * 400 + " Cl", None, True), ("rock salt", 4, True)],
 )  # fmt: skip
 def test_contents_are_held_against_formula_and_z(formula, z, agrees):
     found = read(cif(*NACL, operations=CENTRED, **symmetry(formula=formula, z=z)))
@@ -308,6 +316,13 @@ def test_a_table_that_is_cut_or_replaced_is_refused():
     second = "loop_\n_atom_site_label\n_atom_site_fract_x\nK1 0\n"
     assert "has _atom_site_label twice" in read(cif(*NACL) + second)
     assert read(cif(*NACL, operations=CENTRED) + "\x1a\0\0") == "Na4 Cl4"
+
+
+@pytest.mark.parametrize("tag", [
+    "_cell_modulation_dimension 1", "loop_\n_space_group_symop_ssg_operation_algebraic\nx1,x2",
+])  # fmt: skip
+def test_a_modulated_crystal_is_refused(tag):
+    assert "is modulated" in read(cif(*NACL).replace("loop_", f"{tag}\nloop_", 1))
 
 
 def test_a_giant_cell_is_refused_before_it_is_read():
