@@ -189,14 +189,14 @@ def unclear_sites(cif: Cif) -> str:
     has_types = "_atom_site_type_symbol" in cif.tags
     for symbol in _symbols(cif.tags):
         letters = re.match(r"[A-Za-z~]*", symbol)[0]  # type: ignore[index]
+        if _HYDROUS.match(symbol):
+            return f"the hydrogen of the site {symbol!r} is not placed"
         if letters in _TWO_READINGS:
             return f"the site {symbol!r} may be {_TWO_READINGS[letters]}"
         # A label may go on with letters of its own, as O1A does.
         more = has_types and re.search("[A-Z]", symbol[len(letters) :])
         if more or not _is_element(letters):
             return f"the site {symbol!r} names no element (a dummy, a vacancy or a molecule?)"
-        if _HYDROUS.match(symbol):
-            return f"the hydrogen of the site {symbol!r} is not placed"
     if any(_number(x) for x in cif.tags.get("_atom_site_attached_hydrogens", ())):
         return "a site has attached hydrogens that are not placed"
     has_hydrogen = any(site.specie.Z == 1 for site in cif.structure)

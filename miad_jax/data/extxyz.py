@@ -87,15 +87,7 @@ def _row(frame: list[str], name: str) -> Row:
         return Row(name, reason=f"cannot be read as extended XYZ: {said}")
     known = {**atoms.info, **(atoms.calc.results if atoms.calc else {})}
     name, columns = name_and_columns(known, name)
-    if atoms.cell.rank == 3 and not atoms.pbc.all():
-        periodic = int(atoms.pbc.sum())
-        return Row(
-            name,
-            atoms,
-            columns,
-            reason=f"is periodic in {periodic} of 3 directions (pbc), so it is no crystal",
-        )
-    return Row(name, atoms, columns)
+    return Row(name, atoms, columns, not_periodic(atoms) if atoms.cell.rank == 3 else "")
 
 
 def _with_periods(comment: str) -> str:
@@ -138,6 +130,14 @@ def _with_hydrogen(frame: list[str]) -> list[str]:
             line = " ".join([*values[:column], "H", *values[column + 1 :]]) + "\n"
         found.append(line)
     return found
+
+
+def not_periodic(crystal: Any) -> str:
+    """Why a Structure or Atoms is no crystal, if it is not periodic in all directions."""
+    periodic = sum(map(bool, getattr(crystal, "pbc", (True,) * 3)))
+    if periodic == 3:
+        return ""
+    return f"is periodic in {periodic} of 3 directions (pbc), so it is no crystal"
 
 
 def name_and_columns(known: Mapping[Any, Any], name: str) -> tuple[str, dict[str, str]]:

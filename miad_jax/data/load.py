@@ -23,7 +23,7 @@ import numpy as np
 
 from miad_jax.crystal import Crystal
 from miad_jax.data.folder import crystal_files, may_hold_crystals
-from miad_jax.data.packed import READABLE_VERSIONS, Records, load_packed, save_packed
+from miad_jax.data.packed import READABLE_VERSIONS, TEXT, Records, load_packed, save_packed
 from miad_jax.data.packing import pack
 from miad_jax.data.published import PUBLISHED
 from miad_jax.data.reading import (
@@ -259,7 +259,12 @@ def _load_list(
     _check_undivided("a list of crystals", split)
     packed, records = pack(crystal_list_rows(crystals), **work)
     arrays = {name: np.asarray(getattr(packed, name)) for name in ("lattice", "frac_coords")}
-    arrays |= {"atom_types": np.asarray(packed.atom_types), **records.columns}
+    arrays["atom_types"] = np.asarray(packed.atom_types)
+    for name, column in records.columns.items():
+        is_text = column.dtype == TEXT
+        arrays[name] = (
+            np.frombuffer(repr(column.tolist()).encode(), np.uint8) if is_text else column
+        )
     return packed, replace(records, fingerprint=hash_of_arrays(arrays))
 
 

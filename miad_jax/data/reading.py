@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from miad_jax.data.archive import read_zip
-from miad_jax.data.extxyz import name_and_columns, read_extxyz
+from miad_jax.data.extxyz import name_and_columns, not_periodic, read_extxyz
 from miad_jax.data.folder import read_crystal_file, read_folder
 from miad_jax.data.row import Row, is_cif, is_poscar
 from miad_jax.data.text import MAX_CRYSTAL_BYTES, TooLarge, printable, table_lines
@@ -62,14 +62,15 @@ def read_rows(path: str | os.PathLike[str]) -> Iterator[Row]:
 def crystal_list_rows(crystals: Iterable[Any]) -> Iterator[Row]:
     """A row of each Structure or Atoms; the id is its `material_id`, else `id`, else its place.
 
-    Columns are the single values of a Structure's `properties`, or of the `info` of Atoms.
+    Columns are the single values of a Structure's `properties`, or of the `info` of Atoms. What is
+    not periodic in all directions is no crystal.
     """
     if hasattr(crystals, "lattice") or hasattr(crystals, "cell"):
         crystals = [crystals]  # one crystal, which iterates over its sites
     for place, crystal in enumerate(crystals):
         known = getattr(crystal, "properties", None) or getattr(crystal, "info", None) or {}
         name, columns = name_and_columns(known, str(place))
-        yield Row(name, crystal, columns)
+        yield Row(name, crystal, columns, not_periodic(crystal))
 
 
 def split_file(folder: Path, split: str) -> Path | None:

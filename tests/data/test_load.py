@@ -680,6 +680,27 @@ def test_a_list_is_loaded_as_its_files_are(tmp_path):
         load_dataset(named, "val")
 
 
+def test_texts_of_a_list_are_columns_and_tell_lists_apart():
+    prints = set()
+    for source in (["a", "b"], ["ab", ""], ["a", "c"]):
+        named = [Structure.from_sites(SALT.sites, properties={"source": x}) for x in source]
+        _, records = load_dataset(named)
+        assert records.columns["source"].tolist() == source
+        prints.add(records.fingerprint)
+    assert len(prints) == 3
+
+
+@pytest.mark.parametrize("pbc", [(True, True, False), False])
+def test_what_is_not_periodic_is_no_crystal(pbc):
+    (atoms,) = to_atoms(from_structures([SALT]))
+    atoms.pbc = pbc
+    slab = Structure(Lattice(np.eye(3) * 4, pbc=(True, True, False)), ["C"], [[0, 0, 0]])
+    crystals, records = load_dataset([SALT, atoms, slab])
+    assert len(crystals) == 1
+    assert [name for name, _ in records.rejected] == ["1", "2"]
+    assert all("of 3 directions" in reason for _, reason in records.rejected)
+
+
 def test_a_folder_of_samples_is_read_once(tmp_path):
     folder = tmp_path / "samples"
     (folder / "cif").mkdir(parents=True)
