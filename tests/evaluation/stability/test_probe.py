@@ -95,3 +95,33 @@ def test_a_potential_that_knows_one_element_has_one_energy(tmp_path, monkeypatch
     assert found[:place] == [None] * place
     assert len(found) == place + 1
     assert isinstance(found[place], float)
+
+
+ODD = """
+from ase.calculators.lj import LennardJones
+energies_are_corrected = True
+class Failing(LennardJones):
+    def calculate(self, *arguments):
+        raise RuntimeError("bad\\nthing\\x1b[31m")
+failing = Failing
+a_class = lambda: LennardJones
+"""
+
+
+@pytest.fixture
+def odd(tmp_path, monkeypatch):
+    (tmp_path / "odd_potentials.py").write_text(ODD)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def relaxed(factory):
+        name = f"odd_potentials:{factory}"
+        (found,) = relax([SALT], calculator=name, max_steps=0, executor=Serial())
+        return found
+
+    return relaxed
+
+
+def test_odd_potentials_are_named(odd):
+    assert odd("failing").reason == "the potential failed: RuntimeError: bad thing[31m"
+    with pytest.raises(ValueError, match="must return an ASE calculator"):
+        odd("a_class")
