@@ -31,6 +31,10 @@ def start(name: str) -> None:
     """
     handle_signals(interrupt)
     sys.unraisablehook = _interrupt_again
+    for stream_name in ("stdout", "stderr"):
+        if getattr(sys, stream_name) is None:  # it was closed
+            # The next file that is opened would take its place.
+            setattr(sys, stream_name, open(os.devnull, "w", encoding="utf-8"))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

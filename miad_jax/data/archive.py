@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gzip
+import lzma
 import os
 import stat
 import warnings
@@ -15,16 +16,26 @@ from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
 from miad_jax.data.folder import found
-from miad_jax.data.row import Row, crystal_rows, is_cif, is_hidden, is_packed, is_poscar
+from miad_jax.data.row import (
+    Row,
+    crystal_rows,
+    is_cif,
+    is_hidden,
+    is_poscar,
+    named_as_crystals,
+    names_cifs,
+)
 from miad_jax.data.text import most_unpacked
 
+_DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, UnicodeDecodeError)
+_LONGEST_HEADER = 2**16
 _METHODS = {9: "Deflate64", 12: "bzip2", 14: "LZMA", 93: "Zstandard", 95: "xz", 98: "PPMd"}
 
 
 def read_zip(path: Path) -> Iterator[Row]:
     """Read the CIFs and POSCARs of a zip; the id is the name in the zip, without its ending.
 
-    Archives in the archive are warned of.
+    Archives in the archive and tables of crystals are warned of.
 
     Raises:
         ValueError: If it is not a zip, is damaged, locked, packed by an unknown method or beyond
@@ -46,18 +57,19 @@ def read_zip(path: Path) -> Iterator[Row]:
                 raise ValueError(
                     f"{path} holds no .cif file and no POSCAR: {found([str(x) for x in names])}"
                 )
-            others = [str(x) for x in names if is_packed(x) and not _is_crystal(x)]
+            others = [x.filename for x in members if _may_hold_crystals(archive, x)]
             if others:
                 warnings.warn(
-                    f"{path} is read without the archives in it ({found(others)}): unpack it, and "
-                    "give the folder",
+                    f"{path} is read without what is packed or a table in it ({found(others)}): "
+                    "unpack it, and give these by themselves",
                     stacklevel=2,
                 )
             check_unpacked(crystals, path)
             for member in crystals:
                 yield from _rows(archive, member, path)
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
-        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # of a place in the file
+    except (*_DAMAGED, OSError) as error:
+        # Damage has no number, or that of a place that is not in the file.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise
         raise ValueError(f"{path} cannot be read as a zip ({error}): fetch it again") from error
 
@@ -126,6 +138,15 @@ def _gzipped(name: PurePosixPath, file: IO[bytes]) -> Iterator[Row]:
             yield from crystal_rows(name, cast(IO[bytes], unpacked))
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         yield Row(str(name), reason=f"cannot be unpacked ({error})")
+
+
+def _may_hold_crystals(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bool:
+    """Whether a member that is not read is packed, or a table or file of crystals."""
+    name = PurePosixPath(member.filename)
+    if name.suffix.lower() == ".csv":
+        with opened_member(archive, member, member.filename) as file:
+            return names_cifs(file.readline(_LONGEST_HEADER).decode(errors="replace"))
+    return named_as_crystals(name) and not _is_crystal(name)
 
 
 def _is_crystal(name: PurePosixPath) -> bool:

@@ -27,26 +27,53 @@ _MAX_IMAGES = 50_000
 """Sites times operations at most, which pymatgen compares with each other."""
 
 OPERATIONS = ("_symmetry_equiv_pos_as_xyz", "_space_group_symop_operation_xyz")
-SYMBOLS = ("_symmetry_space_group_name_H-M", "_space_group_name_H-M_alt")
+SYMBOLS = (
+    *("_symmetry_space_group_name_H-M", "_space_group_name_H-M_alt"),
+    *("_space_group_name_H-M_full", "_space_group_name_H-M_ref", "_space_group_name_H-M"),
+    *("_symmetry_space_group_name_H-M_alt", "_symmetry_space_group_name_HM"),
+    "_space_group_name_Schoenflies",
+)
 HALL_SYMBOLS = ("_symmetry_space_group_name_Hall", "_space_group_name_Hall")
-NUMBERS = ("_symmetry_Int_Tables_number", "_space_group_IT_number")
+NUMBERS = (
+    *("_symmetry_Int_Tables_number", "_space_group_IT_number"),
+    *("_space_group_number", "_symmetry_space_group_number"),
+)
+SYSTEMS = ("_symmetry_cell_setting", "_space_group_crystal_system")
+MULTIPLICITIES = ("_atom_site_symmetry_multiplicity", "_atom_site_site_symmetry_multiplicity")
+_CELL = (
+    *(f"_cell_length_{x}" for x in "abc"),
+    *(f"_cell_angle_{x}" for x in ("alpha", "beta", "gamma")),
+)
 _COORDS = ("_atom_site_fract_x", "_atom_site_fract_y", "_atom_site_fract_z")
 _TAGS = (
     *_COORDS,
     *("_atom_site_label", "_atom_site_type_symbol", "_atom_site_occupancy"),
     "_atom_site_attached_hydrogens",
-    *(f"_cell_length_{x}" for x in "abc"),
-    *(f"_cell_angle_{x}" for x in ("alpha", "beta", "gamma")),
+    *_CELL,
     *("_chemical_formula_sum", "_cell_formula_units_Z"),
     *OPERATIONS,
     *SYMBOLS,
     *HALL_SYMBOLS,
     *NUMBERS,
+    *SYSTEMS,
+    *MULTIPLICITIES,
 )
 _SPELLING = {tag.lower(): tag for tag in _TAGS}
 _NOT_GIVEN = ("", ".", "?")
-_AS_ASCII = {0x2212: "-", 0x2010: "-", 0x2011: "-", 0x2013: "-", 0xFEFF: None}
-_TWO_READINGS = {"CO": "cobalt or C and O", "HO": "holmium or H and O", "NO": "nobelium or N and O"}
+_AS_ASCII = {
+    **dict.fromkeys((0x2212, 0x2010, 0x2011, 0x2013), "-"),
+    0x2044: "/",
+    **dict.fromkeys((0xAD, 0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF)),  # nothing is to be seen
+}
+_TWO_READINGS = {
+    "CO": "cobalt or C and O",
+    "CF": "californium or C and F",
+    "HO": "holmium or H and O",
+    "NO": "nobelium or N and O",
+    "PO": "polonium or P and O",
+    "RE": "rhenium or a rare earth",
+}
+_OPERATION = re.compile(r"[xyz\d+\-/.,\s]*[xyz\d.\s]", re.IGNORECASE)
 _HYDROUS = re.compile(r"(O[WH]|WAT|H2O|HOH|O\d+W)", re.IGNORECASE)
 
 
@@ -71,14 +98,21 @@ class Cif:
     @property
     def num_listed(self) -> int:
         """How many symmetry operations the file lists."""
-        listed: Any = next((x for tag in OPERATIONS if (x := self.tags.get(tag))), [])
-        return 1 if isinstance(listed, str) else len(listed)
+        return next((len(x) for tag in OPERATIONS if (x := _values(self.tags, tag))), 0)
+
+    @property
+    def implies_symmetry(self) -> bool:
+        """Whether the file says, if only of a site or the cell, that there is symmetry."""
+        if self.text(*SYSTEMS).lower() not in ("", "triclinic", "anorthic"):
+            return True
+        if any(len(_values(self.tags, x)) > 1 for x in self.tags if re.search("sym.*xyz$", x)):
+            return True  # operations by another name
+        return any(_number(x) > 1 for tag in MULTIPLICITIES for x in _values(self.tags, tag))
 
     def text(self, *tags: str) -> str:
         """The first of some tags' values that is given, else an empty text."""
-        values = (self.tags.get(tag, "") for tag in tags)
-        found = (value[0] if isinstance(value, list) and value else value for value in values)
-        return next((x for x in found if isinstance(x, str) and x.strip() not in _NOT_GIVEN), "")
+        values = (x for tag in tags for x in _values(self.tags, tag)[:1])
+        return next((x for x in values if x.strip() not in _NOT_GIVEN), "")
 
 
 def crystal_blocks(text: str) -> list[str]:
@@ -88,7 +122,7 @@ def crystal_blocks(text: str) -> list[str]:
     """
     blocks: list[list[str]] = [[]]
     in_field = False
-    for line in _ascii(text).splitlines():
+    for line in _ascii(text.rstrip("\0\x1a")).splitlines():
         in_field ^= line.startswith(";")
         if in_field:
             line = re.sub(r"^(;?\s*)data_", r"\1data ", line, flags=re.IGNORECASE)
@@ -96,7 +130,8 @@ def crystal_blocks(text: str) -> list[str]:
             blocks.append([])
             line = "data_" + line[header.end() :]
         else:
-            line = re.sub(r"^\s*_[\w.\-/\[\]]+", _spelled, line)
+            line = re.sub(r"^\s*loop_(?=\s|$)", "loop_", line, flags=re.IGNORECASE)
+            line = re.sub(r"(^\s*|^loop_\s+)(_[\w.\-/\[\]]+)", _spelled, line)
         blocks[-1].append(line)
     texts = ["\n".join(lines) + "\n" for lines in blocks[1:]]
     return [text for text in texts if re.search(r"^\s*_atom_site_(fract|Cartn)_x\b", text, re.M)]
@@ -117,9 +152,9 @@ def read_cif_text(text: str) -> Cif:
             if blocks
             else "is no CIF with atoms: it has no block with _atom_site_fract_x"
         )
-    _check_characters(blocks[0])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # they are in parser.warnings, and checked for here
+    _check_tags(blocks[0])
+    with warnings.catch_warnings(record=True) as said:  # they are checked for here
+        warnings.simplefilter("always")
         try:
             parser: Any = CifParser.from_str(blocks[0], check_cif=False)
         except (ZeroDivisionError, IndexError, ValueError) as error:
@@ -128,6 +163,7 @@ def read_cif_text(text: str) -> Cif:
             ) from error
         except KeyError as error:
             raise ValueError(f"lacks {_named(error)}") from error
+        _check_left_over([str(x.message) for x in said])
         ((_, tags),) = parser.as_dict().items()
         _check_sites(tags)
         try:
@@ -150,14 +186,17 @@ def unclear_sites(cif: Cif) -> str:
 
     A formula that the crystal agrees with makes it clear.
     """
+    has_types = "_atom_site_type_symbol" in cif.tags
     for symbol in _symbols(cif.tags):
-        letters = re.match(r"[A-Za-z]*", symbol)[0]  # type: ignore[index]
-        if letters in _TWO_READINGS:
-            return f"the site {symbol!r} may be {_TWO_READINGS[letters]}"
-        if not _is_element(letters):
-            return f"the site {symbol!r} names no element (a dummy, a vacancy or a molecule?)"
+        letters = re.match(r"[A-Za-z~]*", symbol)[0]  # type: ignore[index]
         if _HYDROUS.match(symbol):
             return f"the hydrogen of the site {symbol!r} is not placed"
+        if letters in _TWO_READINGS:
+            return f"the site {symbol!r} may be {_TWO_READINGS[letters]}"
+        # A label may go on with letters of its own, as O1A does.
+        more = has_types and re.search("[A-Z]", symbol[len(letters) :])
+        if more or not _is_element(letters):
+            return f"the site {symbol!r} names no element (a dummy, a vacancy or a molecule?)"
     if any(_number(x) for x in cif.tags.get("_atom_site_attached_hydrogens", ())):
         return "a site has attached hydrogens that are not placed"
     has_hydrogen = any(site.specie.Z == 1 for site in cif.structure)
@@ -177,20 +216,31 @@ def _check_sites(tags: Mapping[str, Any]) -> None:
     missing = [tag for tag in needed if tag not in tags]
     if missing:
         raise ValueError(f"lacks {missing[0]}")
+    if modulated := [x for x in tags if "_ssg_" in x or x == "_cell_modulation_dimension"]:
+        raise ValueError(f"is modulated ({modulated[0]}), so that no cell repeats")
     if not isinstance(tags["_atom_site_label"], list):
         raise ValueError("has its atom sites outside a loop_: write them as a table")
     num_sites = len(tags["_atom_site_label"])
     if num_sites > MAX_ATOMS:
         raise ValueError(too_large(num_sites))
-    operations = [x for tag in OPERATIONS if isinstance(x := tags.get(tag), list)]
-    images = num_sites * max(map(len, operations), default=1)
+    operations = [_values(tags, tag) for tag in OPERATIONS]
+    for operation in (x for listed in operations for x in listed):
+        if operation not in _NOT_GIVEN and not _OPERATION.fullmatch(operation):
+            raise ValueError(f"has the symmetry operation {operation!r}, which is not understood")
+    images = num_sites * max(1, *map(len, operations))
     if images > _MAX_IMAGES:
         raise ValueError(
             f"has {images} images of its sites; up to {_MAX_IMAGES} are read: give a smaller cell"
         )
+    if looped := [x for x in (*SYMBOLS, *HALL_SYMBOLS, *NUMBERS) if isinstance(tags.get(x), list)]:
+        raise ValueError(f"has {looped[0]} in a loop_: write the one that it is")
     for label, *coords in zip(*(tags[tag] for tag in ("_atom_site_label", *_COORDS)), strict=True):
         if any(x in _NOT_GIVEN for x in coords):
             raise ValueError(f"does not place the site {label!r}: a coordinate is not given")
+    for tag in (*_CELL, *_COORDS):
+        for value in _values(tags, tag):
+            if "_" in value:  # Python reads 0_5 as 5
+                raise ValueError(f"has {tag} {value!r}, which is no number")
     occupancies = tags.get("_atom_site_occupancy", [])
     for i, value in enumerate(occupancies):
         if value in _NOT_GIVEN:
@@ -203,19 +253,34 @@ def _check_sites(tags: Mapping[str, Any]) -> None:
             raise ValueError(f"has an occupancy of {value} at the site {label!r}, which is above 1")
 
 
-def _check_characters(block: str) -> None:
-    """Refuse numbers that would be other ones without the characters that pymatgen drops.
+def _check_left_over(said: Sequence[str]) -> None:
+    """Refuse values behind no tag, as rows of atoms are that a line cuts from their table.
+
+    Raises:
+        ValueError: If there are three numbers or more.
+    """
+    found = [x[1] for text in said if (x := re.match(r"Possible issue in CIF file.*: (.*)", text))]
+    numbers = [x for x in found if not math.isnan(_number(x)) and x not in _NOT_GIVEN]
+    if len(numbers) >= 3:
+        raise ValueError(f"is no CIF: values belong to no tag: {' '.join(found[:8])}")
+
+
+def _check_tags(block: str) -> None:
+    """Refuse a tag that stands twice, of which pymatgen takes the last.
 
     Raises:
         ValueError: If there is one.
     """
-    if block.isascii():
-        return
-    for token in block.split():
-        kept = token.encode("ascii", "ignore").decode()
-        if kept != token and re.fullmatch(r"[-+]?[\d.]+(\(\d+\))?", kept):
-            if not token.startswith(kept):
-                raise ValueError(f"has the number {token!r}, which is not ASCII: save it as UTF-8")
+    seen: set[str] = set()
+    in_field = False
+    for line in block.splitlines():
+        in_field ^= line.startswith(";")
+        found = re.match(r"\s*(?:loop_\s+)?(_\S+)", line)
+        if in_field or not found or found[1] not in _TAGS:
+            continue
+        if found[1] in seen:
+            raise ValueError(f"has {found[1]} twice: give each crystal a data_ block of its own")
+        seen.add(found[1])
 
 
 def _why_not_parsed(error: Exception, said: Sequence[str]) -> str:
@@ -232,6 +297,12 @@ def _why_not_parsed(error: Exception, said: Sequence[str]) -> str:
 def _symbols(tags: Mapping[str, Any]) -> list[str]:
     """What names the element of each site."""
     return list(tags.get("_atom_site_type_symbol", tags["_atom_site_label"]))
+
+
+def _values(tags: Mapping[str, Any], tag: str) -> list[str]:
+    """The values of a tag, whether it is in a loop or not; none if it is not there."""
+    found = tags.get(tag, [])
+    return [found] if isinstance(found, str) else list(found)
 
 
 def _is_element(letters: str) -> bool:
@@ -252,13 +323,22 @@ def _named(error: KeyError) -> str:
     return str(error.args[0]) if error.args else "a value"
 
 
-def _spelled(tag: re.Match[str]) -> str:
-    """A tag as pymatgen spells it; CIF does not tell capitals from small letters."""
-    return _SPELLING.get(tag[0].strip().lower(), tag[0])
+def _spelled(found: re.Match[str]) -> str:
+    """A tag as pymatgen spells it.
+
+    CIF does not tell capitals from small letters, and newer dictionaries have a dot behind the
+    category, as in `_atom_site.label`.
+    """
+    before, tag = found.groups()
+    return before.lstrip() + _SPELLING.get(tag.lower().replace(".", "_"), tag)
 
 
 def _ascii(text: str) -> str:
-    """Text with the minus signs and spaces of word processors as in ASCII."""
+    """Text in ASCII, which is all that pymatgen reads: it would drop other characters in silence.
+
+    The minus signs and spaces of word processors become those of ASCII, all else a `~`.
+    """
     if text.isascii():
         return text
-    return re.sub(r"[^\S\n\r\x0b\x0c\t ]", " ", text.translate(_AS_ASCII))
+    text = re.sub(r"[^\S\n\r\x0b\x0c\t ]", " ", text.translate(_AS_ASCII))
+    return re.sub(r"[^\x00-\x7f]", "~", text)

@@ -44,9 +44,18 @@ def compare_contents(counts: Mapping[str, int], formula: str, units: str) -> Agr
         ValueError: If they contradict each other.
     """
     said = _formula(formula)
-    if not said:
-        return Agreement.NOTHING
     found = " ".join(f"{symbol}{n}" for symbol, n in counts.items())
+    if not said:
+        z = _number(units)
+        if not formula and z == round(z) and math.gcd(*counts.values()) % max(z, 1):
+            raise ValueError(
+                f"says that its cell holds {z:g} formula units, but it holds {found}: atoms or "
+                "symmetry operations are missing"
+            )
+        elements = _elements(formula)
+        if elements and elements != counts.keys():
+            raise ValueError(f"has the formula {formula!r}, but its cell holds {found}")
+        return Agreement.NOTHING
     missing, extra = sorted(said.keys() - counts.keys()), sorted(counts.keys() - said.keys())
     if missing or extra:
         parts = [f"{', '.join(missing)} is not placed"] if missing else []
@@ -61,10 +70,7 @@ def compare_contents(counts: Mapping[str, int], formula: str, units: str) -> Agr
             raise ValueError(
                 f"has the formula {formula!r}, but its cell holds {found}, in other ratios"
             )
-    try:
-        z = float(re.sub(r"\(\d*\)?$", "", units))
-    except ValueError:
-        z = 0.0
+    z = _number(units)
     divisor = math.gcd(*(int(n) for n in said.values())) if whole else 1
     if not z > 0:
         if per_formula < 1 - _DECIMALS:
@@ -81,6 +87,26 @@ def compare_contents(counts: Mapping[str, int], formula: str, units: str) -> Agr
             "symmetry operations are missing, or copies of an atom did not meet"
         )
     return Agreement.CELL
+
+
+def _number(text: str) -> float:
+    """A number without its uncertainty; 0 where there is none."""
+    try:
+        found = float(re.sub(r"\(\d*\)?$", "", text))
+    except ValueError:
+        return 0.0
+    return found if math.isfinite(found) else 0.0
+
+
+def _elements(text: str) -> set[str]:
+    """The elements of a formula in parts, such as "Na Cl, 2(H2 O)"; none if there is a word."""
+    from pymatgen.core import Element
+
+    found = re.findall(r"[A-Z][a-z]?", text)
+    rest = re.sub(r"[A-Z][a-z]?|\d*\.?\d+[+-]?|\bn\b|[\s()\[\]{},.;:?*+~_-]", "", text)
+    if rest or not all(map(Element.is_valid_symbol, found)):
+        return set()
+    return {"H" if x in ("D", "T") else x for x in found}
 
 
 def _formula(text: str) -> dict[str, float]:
@@ -103,4 +129,6 @@ def _formula(text: str) -> dict[str, float]:
     for isotope in ("D", "T"):
         if isotope in numbers:
             numbers["H"] += numbers.pop(isotope)
+    if not all(map(math.isfinite, numbers.values())):
+        return {}
     return {symbol: n for symbol, n in numbers.items() if n > 0}

@@ -10,6 +10,7 @@ This module imports nothing of miad_jax: it lies beside `standard`, which worker
 from __future__ import annotations
 
 import functools
+import os
 import re
 import warnings
 from collections import defaultdict
@@ -23,6 +24,13 @@ if TYPE_CHECKING:
     from pymatgen.core.operations import SymmOp
 
 _NUM_SETTINGS = 530
+_BY_AXES = range(3, 75)
+"""The groups whose number says nothing of which axis is which."""
+
+_MAX_OPERATIONS = 192
+"""Of a group in a conventional cell."""
+
+_TRANSLATION_TOLERANCE = 0.02
 _METRIC_TOLERANCE = 0.02
 """How far, relatively, a cell may be from the symmetry of its operations."""
 
@@ -39,6 +47,7 @@ def check_symmetry(
     hall: str,
     number: str,
     num_listed: int,
+    implied: bool,
     counted: bool,
     confirmed: bool,
 ) -> None:
@@ -51,6 +60,7 @@ def check_symmetry(
         hall: The Hall symbol in the file, or an empty text.
         number: The number of the space group in the file, or an empty text.
         num_listed: How many operations the file lists.
+        implied: Whether the file says elsewhere that there is symmetry.
         counted: Whether the formula, of the cell or with Z, agrees with the number of atoms.
         confirmed: Whether it does so with Z.
 
@@ -71,8 +81,13 @@ def check_symmetry(
     alone = len(operations) == 1
     unknown = alone and (symbol or hall) and not stated
     others = stated - {made} if made else set()
-    differs = not confirmed and not all(_is_whole(structure, named, x) for x in others)
-    if unknown or (differs and not num_listed):
+    differs = not confirmed and not all(
+        _is_whole(structure, named, x, bool(num_listed)) for x in others
+    )
+    if implied and alone and not num_listed and not stated and not unknown and not confirmed:
+        raise ValueError("implies symmetry, of which nothing is said: list its operations")
+    by_number = (symbol or hall) and not named and any(x in _BY_AXES for x in stated)
+    if unknown or (not num_listed and (differs or by_number)):
         raise ValueError(f"has {said}, which is not understood: list its symmetry operations")
     if differs:
         what = "only the operation x,y,z" if alone else f"operations of group {made}"
@@ -153,10 +168,33 @@ def _check_operations(structure: Structure, operations: Sequence[SymmOp]) -> Non
     if bent.max() > _METRIC_TOLERANCE:
         operation = operations[int(bent.argmax())].as_xyz_str()
         raise ValueError(f"has a cell that lacks the symmetry of its operation {operation}")
-    distinct = np.unique(rotations.reshape(-1, 9), axis=0).reshape(-1, 3, 3)
-    products = np.einsum("aij,bjk->abik", distinct, distinct).reshape(-1, 9)
-    if len(np.unique(products, axis=0)) != len(distinct):
+    translations = np.array([x.translation_vector for x in operations])
+    if not _is_group(rotations, translations):
         raise ValueError("has symmetry operations that are no group: some are missing or wrong")
+
+
+def _is_group(rotations: np.ndarray, translations: np.ndarray) -> bool:
+    """Whether the product of any two operations is one of them."""
+    distinct, kinds, counts = np.unique(
+        rotations.reshape(-1, 9), axis=0, return_inverse=True, return_counts=True
+    )
+    kinds = kinds.ravel()  # some versions of NumPy return a column
+    number = {tuple(x): i for i, x in enumerate(distinct.tolist())}
+    squares = distinct.reshape(-1, 3, 3)
+    products = np.einsum("aij,bjk->abik", squares, squares).reshape(-1, 9)
+    product = np.array([number.get(tuple(x), -1) for x in products.tolist()])
+    if product.min() < 0 or counts.min() < counts.max():
+        return False
+    if len(rotations) > _MAX_OPERATIONS:
+        return True
+    product = product.reshape(len(squares), -1)
+    of_kind = translations[kinds.argsort(kind="stable")].reshape(len(squares), -1, 3)
+    for kind, rotation, translation in zip(kinds, rotations, translations, strict=True):
+        moved = translations @ rotation.T + translation
+        apart = moved[:, None] - of_kind[product[kind, kinds]]
+        if np.abs(apart - apart.round()).max(-1).min(-1).max() > _TRANSLATION_TOLERANCE:
+            return False
+    return True
 
 
 def _bent(structure: Structure, rotations: np.ndarray) -> np.ndarray:
@@ -189,6 +227,7 @@ def _ask(function: str, *arguments: Any) -> Any:
     """What a function of spglib returns; None where it finds nothing."""
     import spglib
 
+    os.environ.setdefault("SPGLIB_WARNING", "OFF")  # else its C code prints on stderr
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -229,12 +268,12 @@ def _check_setting(
         )
 
 
-def _is_whole(structure: Structure, named: Sequence[int], number: int) -> bool:
-    """Whether the atoms are a whole cell of a group, so that no operation is missing."""
+def _is_whole(structure: Structure, named: Sequence[int], number: int, primitive: bool) -> bool:
+    """Whether the atoms are a whole cell of a group, which may be `primitive`."""
     settings = [x for x in range(1, _NUM_SETTINGS + 1) if _setting(x)["number"] == number]
     fitting = _fitting(structure, [x for x in settings if x in named] or settings)
     if not fitting:  # a primitive cell
-        return _found(structure) == number
+        return primitive and _found(structure) == number
     return any(_is_symmetric(structure, *_operations(setting)) for setting in fitting)
 
 

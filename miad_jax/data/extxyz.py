@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import zlib
 from collections.abc import Iterator, Mapping
 from numbers import Number
 from pathlib import Path
@@ -17,6 +18,11 @@ from miad_jax.data.text import TooLarge, table_lines
 _HYDROGENS = ("D", "T")
 _LISTS = re.compile(r"""[^\s=]+\s*=\s*(["'])_JSON (?:\\.|(?!\1).)*\1""")
 """Lists and dictionaries in a comment, which are no columns; ASE stumbles over ragged ones."""
+
+_PERIODS = re.compile(
+    r"""(?<![^\s])pbc\s*=\s*("[^"]*"|'[^']*'|\[[^\]]*\]|\{[^}]*\}|\([^)]*\)|\S+)""", re.IGNORECASE
+)
+_TRUE, _FALSE = ("t", "true", ".true.", "1", "yes"), ("f", "false", ".false.", "0", "no")
 
 
 def read_extxyz(path: Path) -> Iterator[Row]:
@@ -34,7 +40,7 @@ def read_extxyz(path: Path) -> Iterator[Row]:
             yield _row(frame, str(number))
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} cannot be read as extended XYZ: it is not UTF-8 text") from error
-    except (ValueError, TooLarge) as error:
+    except (ValueError, TooLarge, OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{path} cannot be read as extended XYZ: {error}") from error
 
 
@@ -71,6 +77,7 @@ def _row(frame: list[str], name: str) -> Row:
 
     try:
         count, comment, *atom_lines = _with_hydrogen(frame)
+        comment = _with_periods(comment)
         text = "".join([count, _LISTS.sub("", comment), *atom_lines])
         atoms: Any = read(io.StringIO(text), format="extxyz")
     except Exception as error:  # ASE raises whatever it meets
@@ -80,22 +87,38 @@ def _row(frame: list[str], name: str) -> Row:
         return Row(name, reason=f"cannot be read as extended XYZ: {said}")
     known = {**atoms.info, **(atoms.calc.results if atoms.calc else {})}
     name, columns = name_and_columns(known, name)
-    if atoms.cell.rank == 3 and not atoms.pbc.all():
-        periodic = int(atoms.pbc.sum())
-        return Row(
-            name,
-            atoms,
-            columns,
-            reason=f"is periodic in {periodic} of 3 directions (pbc), so it is no crystal",
-        )
-    return Row(name, atoms, columns)
+    return Row(name, atoms, columns, not_periodic(atoms) if atoms.cell.rank == 3 else "")
+
+
+def _with_periods(comment: str) -> str:
+    """A comment with `pbc` as ASE knows it, which takes other spellings for periodic.
+
+    Raises:
+        ValueError: If it is not understood.
+    """
+    found = _PERIODS.search(comment)
+    if not found:
+        return comment
+    words = re.findall(r"[^\s,\[\](){}\"']+", found[1].lower())
+    if len(words) == 1 and re.fullmatch("[tf]{3}", words[0]):
+        words = list(words[0])
+    if len(words) not in (1, 3) or not all(x in _TRUE + _FALSE for x in words):
+        raise ValueError(f'pbc is {found[1]}; allowed: pbc="T T T"')
+    said = " ".join("T" if x in _TRUE else "F" for x in words * (3 // len(words)))
+    return f'{comment[: found.start()]}pbc="{said}"{comment[found.end() :]}'
 
 
 def _with_hydrogen(frame: list[str]) -> list[str]:
-    """A frame with the isotopes of hydrogen as H."""
+    """A frame with the isotopes of hydrogen as H.
+
+    Raises:
+        ValueError: If it has no positions.
+    """
     asked = re.search(r'Properties\s*=\s*"?([^"\s]+)', frame[1], re.IGNORECASE)
     fields = (asked[1] if asked else "species:S:1:pos:R:3").split(":")
     widths = dict(zip(fields[::3], fields[2::3], strict=False))
+    if not {"pos", "positions"} & widths.keys():
+        raise ValueError("Properties name no positions: pos:R:3 is missing")
     if "species" not in widths or not all(x.isdigit() for x in widths.values()):
         return frame
     before = list(widths)[: list(widths).index("species")]
@@ -107,6 +130,14 @@ def _with_hydrogen(frame: list[str]) -> list[str]:
             line = " ".join([*values[:column], "H", *values[column + 1 :]]) + "\n"
         found.append(line)
     return found
+
+
+def not_periodic(crystal: Any) -> str:
+    """Why a Structure or Atoms is no crystal, if it is not periodic in all directions."""
+    periodic = sum(map(bool, getattr(crystal, "pbc", (True,) * 3)))
+    if periodic == 3:
+        return ""
+    return f"is periodic in {periodic} of 3 directions (pbc), so it is no crystal"
 
 
 def name_and_columns(known: Mapping[Any, Any], name: str) -> tuple[str, dict[str, str]]:

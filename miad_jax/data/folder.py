@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import warnings
 import zlib
@@ -10,10 +9,16 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from miad_jax.data.row import Row, crystal_rows, is_cif, is_hidden, is_packed, is_poscar
+from miad_jax.data.row import (
+    Row,
+    crystal_rows,
+    is_cif,
+    is_hidden,
+    is_poscar,
+    named_as_crystals,
+    names_cifs,
+)
 from miad_jax.data.text import open_unpacked, table_lines
-
-_OTHER_ENDINGS = (".extxyz", ".xyz")
 
 
 def crystal_files(folder: Path) -> list[Path]:
@@ -39,7 +44,7 @@ def read_folder(path: Path) -> Iterator[Row]:
         raise ValueError(
             f"the folder {path} holds no .cif file and no POSCAR: {found(os.listdir(path))}"
         )
-    others = [x for x in _files(path) if x not in set(files) and _may_hold_crystals(x)]
+    others = [x for x in _files(path) if x not in set(files) and may_hold_crystals(x)]
     if others:
         names = found([x.relative_to(path).as_posix() for x in others])
         warnings.warn(
@@ -77,8 +82,9 @@ def _files(folder: Path) -> Iterator[Path]:
     """The files below a folder that are not hidden, and links that lead nowhere."""
     for root, folders, names in os.walk(folder, followlinks=True, onerror=_refuse):
         here = Path(root)
-        above = {here.resolve(), *here.resolve().parents}
-        # A link to a folder above it would lead round and round.
+        real = {x.resolve() for x in (here, *here.parents)}
+        # A link to a folder above it, or on the way to it, would lead round and round.
+        above = {y for x in real for y in (x, *x.parents)}
         folders[:] = [x for x in folders if (here / x).resolve() not in above]
         folders[:] = [x for x in folders if not is_hidden(Path(x))]
         for name in names:
@@ -91,16 +97,16 @@ def _refuse(error: OSError) -> None:
     raise error
 
 
-def _may_hold_crystals(path: Path) -> bool:
-    """Whether a file is packed, or of a kind of which many crystals are read."""
+def may_hold_crystals(path: Path) -> bool:
+    """Whether a file is packed, or of a kind that is not read in a folder."""
     if path.suffix.lower() == ".csv":
         return _has_crystals(path)
-    return is_packed(path) or path.suffix.lower() in _OTHER_ENDINGS
+    return named_as_crystals(path)
 
 
 def _has_crystals(table: Path) -> bool:
     """Whether a table has a column of CIFs; a table of properties has none."""
     try:
-        return "cif" in next(csv.reader(table_lines(table)), ())
-    except (OSError, ValueError, csv.Error):  # it is no table that we read
+        return names_cifs(next(table_lines(table), ""))
+    except (OSError, ValueError):  # it is no table that we read
         return False

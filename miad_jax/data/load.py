@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from miad_jax.crystal import Crystal
-from miad_jax.data.folder import crystal_files
-from miad_jax.data.packed import READABLE_VERSIONS, Records, load_packed, save_packed
+from miad_jax.data.folder import crystal_files, may_hold_crystals
+from miad_jax.data.packed import READABLE_VERSIONS, TEXT, Records, load_packed, save_packed
 from miad_jax.data.packing import pack
 from miad_jax.data.published import PUBLISHED
 from miad_jax.data.reading import (
@@ -34,7 +34,7 @@ from miad_jax.data.reading import (
     split_file,
     suffix,
 )
-from miad_jax.data.row import Row, is_cif, is_poscar
+from miad_jax.data.row import Row, is_cif, is_hidden, is_poscar
 from miad_jax.parallel.executor import Executor
 from miad_jax.parallel.progress import Progress
 from miad_jax.spelling import did_you_mean
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 EMBEDDED = {"prototypes": Path(__file__).with_name("prototypes.npz")}
 """Datasets that come with the package, by name."""
 
-_READING_VERSION = 2
+_READING_VERSION = 3
 """To be raised when other rows of the same source are read or refused: what was packed before is
 packed again. It is no part of the fingerprint, so that a training goes on after an upgrade."""
 
@@ -120,6 +120,7 @@ def load_dataset(
         return _load_split(path, split)
 
     sources = _sources(path, split)
+    _warn_of_others(path)
     fingerprint = split_fingerprint(path, split, primitive=primitive, niggli=niggli)
     root = Path(cache_dir) if cache_dir is not None else default_cache_dir()
     of_version = [
@@ -199,6 +200,10 @@ def _num_rows(sources: Sequence[Path]) -> int:
 
 def _existing(name_or_path: str | os.PathLike[str]) -> Path:
     """The path of a dataset."""
+    if not os.fspath(name_or_path):
+        raise ValueError(
+            "the name of the dataset is empty: name one, or a path; '.' is this folder"
+        )
     path = EMBEDDED.get(str(name_or_path), Path(name_or_path).expanduser())
     if not path.exists():
         raise ValueError(_unknown(name_or_path))
@@ -224,6 +229,20 @@ def _sources(path: Path, split: str) -> list[Path]:
     return [path]
 
 
+def _warn_of_others(path: Path) -> None:
+    """Tell of files that may hold crystals beside those of the splits."""
+    splits = {split_file(path, name) for name in SPLITS} - {None} if path.is_dir() else set()
+    if splits:
+        files = [x for x in path.iterdir() if x not in splits and x.is_file()]
+        files = [x for x in files if not is_hidden(Path(x.name)) and may_hold_crystals(x)]
+        if files:
+            warnings.warn(
+                f"{path} is read without {', '.join(sorted(x.name for x in files)[:8])}: the files "
+                f"of its splits are {', '.join(sorted(x.name for x in splits if x))}",
+                stacklevel=3,
+            )
+
+
 def _check_undivided(name: str, split: str) -> None:
     """Refuse a part of a set without parts."""
     if split not in ("train", "all"):
@@ -240,7 +259,12 @@ def _load_list(
     _check_undivided("a list of crystals", split)
     packed, records = pack(crystal_list_rows(crystals), **work)
     arrays = {name: np.asarray(getattr(packed, name)) for name in ("lattice", "frac_coords")}
-    arrays |= {"atom_types": np.asarray(packed.atom_types), **records.columns}
+    arrays["atom_types"] = np.asarray(packed.atom_types)
+    for name, column in records.columns.items():
+        is_text = column.dtype == TEXT
+        arrays[name] = (
+            np.frombuffer(repr(column.tolist()).encode(), np.uint8) if is_text else column
+        )
     return packed, replace(records, fingerprint=hash_of_arrays(arrays))
 
 
@@ -268,7 +292,7 @@ def _fingerprint(sources: Sequence[Path], settings: Mapping[str, object]) -> str
             if file.exists():  # and no broken link
                 with file.open("rb") as opened:
                     content = hashlib.file_digest(opened, "sha256").hexdigest()
-            digest.update(f"\n{name} {content}".encode())
+            digest.update(f"\n{name} {content}".encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 

@@ -7,6 +7,7 @@ crystal is found when it is packed.
 from __future__ import annotations
 
 import csv
+import itertools
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from miad_jax.data.archive import read_zip
-from miad_jax.data.extxyz import name_and_columns, read_extxyz
+from miad_jax.data.extxyz import name_and_columns, not_periodic, read_extxyz
 from miad_jax.data.folder import read_crystal_file, read_folder
 from miad_jax.data.row import Row, is_cif, is_poscar
 from miad_jax.data.text import MAX_CRYSTAL_BYTES, TooLarge, printable, table_lines
@@ -26,6 +27,7 @@ SPLITS = ("train", "val", "test")
 _SURPLUS = "\0"
 """The column of fields that the header has no name for."""
 
+_WITHIN_A_CIF = ("_cell_length_", "_atom_site_")
 _UNREADABLE = (OSError, EOFError, zlib.error)
 
 
@@ -60,14 +62,15 @@ def read_rows(path: str | os.PathLike[str]) -> Iterator[Row]:
 def crystal_list_rows(crystals: Iterable[Any]) -> Iterator[Row]:
     """A row of each Structure or Atoms; the id is its `material_id`, else `id`, else its place.
 
-    Columns are the single values of a Structure's `properties`, or of the `info` of Atoms.
+    Columns are the single values of a Structure's `properties`, or of the `info` of Atoms. What is
+    not periodic in all directions is no crystal.
     """
     if hasattr(crystals, "lattice") or hasattr(crystals, "cell"):
         crystals = [crystals]  # one crystal, which iterates over its sites
     for place, crystal in enumerate(crystals):
         known = getattr(crystal, "properties", None) or getattr(crystal, "info", None) or {}
         name, columns = name_and_columns(known, str(place))
-        yield Row(name, crystal, columns)
+        yield Row(name, crystal, columns, not_periodic(crystal))
 
 
 def split_file(folder: Path, split: str) -> Path | None:
@@ -89,12 +92,14 @@ def read_csv(path: Path) -> Iterator[Row]:
     column without a name is a row index and is left out, and so is other CIF text (`cif.*`).
 
     Raises:
-        ValueError: If the file cannot be read, is empty or has no `cif` column.
+        ValueError: If the file cannot be read, is empty, has no `cif` column or two columns of
+            one name.
     """
     limit = csv.field_size_limit(MAX_CRYSTAL_BYTES)
     number = -1
     try:
-        table = csv.DictReader(table_lines(path), restkey=_SURPLUS, strict=True)
+        lines = itertools.dropwhile(lambda line: not line.strip(), table_lines(path))
+        table = csv.DictReader(lines, restkey=_SURPLUS, strict=True)
         names = list(table.fieldnames or ())
         if not names:
             raise ValueError(f"{path} is empty: it needs a header line with a column 'cif'")
@@ -103,6 +108,8 @@ def read_csv(path: Path) -> Iterator[Row]:
                 f"{path} has no column 'cif'; its columns are {_shown(names)}: "
                 f"name the column that holds the CIF text 'cif'"
             )
+        if twice := {x for x in names if x and names.count(x) > 1}:
+            raise ValueError(f"{path} has two columns {_shown(sorted(twice))}: rename or drop one")
         id_name = next((name for name in ("material_id", "id") if name in names), "")
         kept = [x for x in names if x and x not in ("cif", id_name) and x[:4] != "cif."]
         for number, fields in enumerate(table):
@@ -110,6 +117,11 @@ def read_csv(path: Path) -> Iterator[Row]:
                 raise ValueError(
                     f"{path} has a row {number + 1}, up to line {table.line_num}, with more fields "
                     f"than the header: a quote may not be closed before it"
+                )
+            if str(fields[names[0]]).startswith(_WITHIN_A_CIF):
+                raise ValueError(
+                    f"{path} has a row {number + 1} that begins with {fields[names[0]][:20]!r}, a "
+                    "line within a CIF: put the text of each CIF into double quotes"
                 )
             yield Row(
                 id=(fields.get(id_name) or str(number)) if id_name else str(number),

@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 CIF_ENDINGS = (".cif", ".mcif")
 POSCAR_ENDINGS = (".vasp", ".poscar")
 
-_PACKED = re.compile(r"\.(zip|gz|tgz|tar|bz2|xz|zst|7z|rar)$", re.IGNORECASE)
+_PACKED = re.compile(r"\.(zipx?|gz|tgz|tar|t?bz2?|t?xz|t?zst|lzma|lz4|z|7z|rar)$", re.IGNORECASE)
+_UNREAD = re.compile(
+    r"\.(ext)?xyz$|\.(mmcif|contcar|xdatcar|xsf|res|pdb|traj)$|\.(cif|vasp|poscar)\.\w+$|^XDATCAR",
+    re.IGNORECASE,
+)
+"""Names of files of crystals that are read by themselves, or not at all."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +63,23 @@ def is_packed(path: PurePath) -> bool:
     return _PACKED.search(path.name) is not None
 
 
+def named_as_crystals(path: PurePath) -> bool:
+    """Whether a name is that of an archive, or of crystals in a kind of file that is not read."""
+    return is_packed(path) or _UNREAD.search(path.name) is not None
+
+
+def names_cifs(header: str) -> bool:
+    """Whether the first line of a table names a column of CIFs."""
+    return re.search(r"(?<![\w.])cif(?![\w.])", header, re.IGNORECASE) is not None
+
+
 def is_hidden(path: PurePath) -> bool:
     """Whether a name in a folder or archive is one of those that systems keep for themselves."""
     parts = re.split(r"[/\\]", path.as_posix())
-    return any(part.startswith(".") or part == "__MACOSX" for part in parts)
+    return any(
+        part == "__MACOSX" or (part.startswith((".", "~$")) and part not in (".", ".."))
+        for part in parts
+    )
 
 
 def crystal_rows(path: PurePath, file: IO[bytes]) -> Iterator[Row]:

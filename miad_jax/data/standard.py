@@ -11,6 +11,8 @@ standard input and answer each with the list of results on standard output.
 
 from __future__ import annotations
 
+import itertools
+import re
 import sys
 import textwrap
 import warnings
@@ -193,6 +195,7 @@ def _of_cif(text: str) -> Structure:
                 hall=read.text(*cif.HALL_SYMBOLS),
                 number=read.text(*cif.NUMBERS),
                 num_listed=read.num_listed,
+                implied=read.implies_symmetry,
                 counted=agreement >= cif_contents.Agreement.CELL,
                 confirmed=agreement is cif_contents.Agreement.ATOMS,
             )
@@ -227,13 +230,39 @@ def _of_poscar(text: str) -> Structure:
 
     if not text.strip():
         raise ValueError("has no POSCAR text")
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    _check_poscar(text)
     try:
-        poscar = Poscar.from_str(text)
+        poscar = Poscar.from_str(text, read_velocities=False)
     except Exception as error:  # it raises all there is
         raise ValueError(f"is no POSCAR: {error}") from error
     if not poscar.true_names:  # pymatgen makes some up
         raise ValueError("does not name its elements: add a line with their symbols, as VASP 5 has")
     return poscar.structure
+
+
+def _check_poscar(text: str) -> None:
+    """Refuse what pymatgen passes over: names without numbers, and what stands behind the atoms.
+
+    Raises:
+        ValueError: If there is any.
+    """
+    rows = [re.split("[#!]", line)[0].split() for line in text.split("\n")[5:]]
+    names = list(itertools.takewhile(lambda row: row and row[0][0].isalpha(), rows))
+    counts = list(itertools.takewhile(_are_counts, rows[len(names) :]))
+    num_names, num_counts = sum(map(len, names)), sum(map(len, counts))
+    if names and counts and num_names != num_counts:
+        raise ValueError(f"names {num_names} elements, but has {num_counts} numbers of atoms")
+    behind = rows[len(names) + len(counts) + sum(int(x) for row in counts for x in row) :]
+    for row, following in itertools.pairwise(behind):
+        if row and all(x[0].isalpha() for x in row) and _are_counts(following):
+            raise ValueError("holds several crystals: give each a file of its own")
+    if any("configuration=" in x for row in behind for x in row):
+        raise ValueError("holds several crystals: it is an XDATCAR, so give a POSCAR of each")
+
+
+def _are_counts(row: Sequence[str]) -> bool:
+    return bool(row) and all(re.fullmatch("[0-9]{1,9}", x) for x in row)
 
 
 def standardize(request: tuple[Sequence[Source], dict[str, bool]]) -> list[Arrays | str]:

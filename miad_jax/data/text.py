@@ -61,7 +61,7 @@ def crystal_text(file: IO[bytes]) -> str:
 
 
 def table_lines(path: Path) -> Iterator[str]:
-    """The lines of a table, plain or gzipped, with their ends.
+    """The lines of a table, plain or gzipped, with their ends, but for the mark of a file's end.
 
     Raises:
         TooLarge: If a line is longer than `MAX_CRYSTAL_BYTES`, or gzip unpacks to too much.
@@ -79,7 +79,8 @@ def table_lines(path: Path) -> Iterator[str]:
                 raise TooLarge(f"unpacks to more than {_MAX_RATIO} times its size and 1 GiB")
             if len(line) == MAX_CRYSTAL_BYTES and line[-1] not in "\r\n":
                 raise TooLarge(f"has a line longer than {MAX_CRYSTAL_BYTES >> 20} MiB")
-            yield line
+            if line.strip("\0\x1a"):
+                yield line
 
 
 def open_unpacked(path: Path) -> IO[bytes]:

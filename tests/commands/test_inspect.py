@@ -119,3 +119,12 @@ def test_the_module_does_not_hide_the_one_of_python(folder):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["num_crystals"] == 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("closed", ["2>&-", ">&-", ">&- 2>&-"])
+def test_a_closed_output_is_none(folder, tmp_path, closed):
+    command = f"{sys.executable} -m miad_jax.inspect {folder} --out={tmp_path / 'out'} {closed}"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "inspection.json").exists()

@@ -118,9 +118,68 @@ def test_operations_fit_the_cell_and_are_all_understood():
     assert "no group" in read(cif(*NACL, operations=("x,y,z", "-y,x,z")))
 
 
-def test_tags_are_read_in_any_case():
+@pytest.mark.parametrize("wrong", [
+    CENTRED[:3], CENTRED[1:], ("x,y,z", "-x,y+1/4,-z"), ("x,y,z", "-x,-y,-z", "-x,-y,-z+1/2"),
+])  # fmt: skip
+def test_operations_without_one_of_their_products_are_no_group(wrong):
+    assert "no group" in read(cif("Na1 Na .1 .2 .3 1", operations=wrong))
+
+
+def test_translations_may_be_in_decimals_and_of_any_denominator():
+    fifths = [f"x+{i}/5,y,z" for i in range(5)]
+    assert read(cif("Na1 Na .1 .2 .3 1", operations=fifths)) == "Na5"
+    screw = ("x,y,z", "-y,x-y,z+0.33", "-x+y,-x,z+0.67")
+    cell = (5, 5, 9, 90, 90, 120)
+    assert read(cif("Na1 Na .1 .2 .3 1", operations=screw, cell=cell)) == "Na3"
+
+
+@pytest.mark.parametrize("wrong", ["x+\u00bd,y,z", "a+1/2,b,c", "-1*x,-y,-z", "x+y*,y,z", "x,y,z-"])
+def test_an_operation_is_understood_or_named(wrong):
+    assert "which is not understood" in read(cif(*NACL, operations=("x,y,z", wrong)))
+
+
+def test_tags_are_read_in_any_case_and_with_dots():
     text = cif(*NACL, operations=CENTRED).replace("_equiv_pos", "_Equiv_Pos")
-    assert read(text.replace("data_", "DATA_")) == "Na4 Cl4"
+    assert read(text.replace("data_", "DATA_").replace("loop_", "Loop_")) == "Na4 Cl4"
+    dotted = re.sub("_(cell|atom_site)_", r"_\1.", text)
+    modern = dotted.replace("_symmetry_Equiv_Pos_as", "_space_group_symop.operation")
+    assert read(modern) == "Na4 Cl4"
+    assert "implies symmetry" in read(text.replace("_symmetry_Equiv_Pos", "_symmetry_operation"))
+    two = dotted + cif("Cs1 Cs 0 0 0 1").replace("_atom_site_", "_atom_site.")
+    assert [read(x) for x in crystal_blocks(two)] == ["Na4 Cl4", "Cs1"]
+
+
+@pytest.mark.parametrize("tag", [
+    "space_group_name_H-M_full", "space_group_name_H-M", "symmetry_space_group_name_H-M_alt",
+    "space_group.name_H-M_alt", "space_group_name_Schoenflies", "space_group_crystal_system",
+    "symmetry_cell_setting", "space_group_number", "space_group.IT_number",
+])  # fmt: skip
+def test_symmetry_in_any_tag_is_no_p1(tag):
+    said = "225" if "umber" in tag else "cubic" if tag[-3:] in ("tem", "ing") else "F m -3 m"
+    assert read(cif(*NACL, **{tag: said})) != "Na1 Cl1"
+    assert read(cif(*NACL, operations=CENTRED, **{tag: said})) == "Na4 Cl4"
+
+
+def test_a_symbol_in_a_loop_is_refused():
+    loop = "loop_\n_symmetry_space_group_name_H-M\n'F m -3 m'\nloop_"
+    assert "has _symmetry_space_group_name_H-M in a loop_" in read(
+        cif(*NACL).replace("loop_", loop, 1)
+    )
+
+
+def test_sites_of_several_atoms_are_no_p1():
+    columns = (*SITE, "symmetry_multiplicity")
+    several = [f"{x} 4" for x in NACL]
+    assert "implies symmetry" in read(cif(*several, columns=columns))
+    assert read(cif(*several, columns=columns, operations=CENTRED)) == "Na4 Cl4"
+
+
+def test_a_symbol_of_other_axes_is_not_replaced_by_the_number():
+    for symbol in ("B 21/c", "B 1 21/d 1"):
+        text = cif("Zr1 Zr .27 .04 .2 1", cell=(5, 6, 7, 90, 99, 90), **symmetry(symbol, 14))
+        assert "is not understood" in read(text)
+    rhombohedral = cif("Bi1 Bi .2 .2 .2 1", cell=(5, 5, 5, 57, 57, 57), **symmetry("R -3 m :H"))
+    assert "is not understood" in read(rhombohedral)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +188,9 @@ def test_tags_are_read_in_any_case():
      ("Na Cl", "?", True), ("Cl4Na4", None, True), ("Na1+ Cl1-", 4, True), ("NA CL", 4, True),
      ("Na0.5 Cl0.5", 8, True), ("no formula!", 4, True), ("Na Cl", 1, False), ("Na Cl", 2, False),
      ("Na8 Cl8", "?", False), ("Na2 Cl3", None, False), ("K Cl", None, False),
-     ("Na Cl H", 4, False), ("Na Cl (H2 O)", 4, False)],
+     ("Na Cl H", 4, False), ("Na Cl (H2 O)", 4, False), ("Na Cl, 2(H2 O)", 4, False),
+     ("NaCl.H2O", None, False), ("Na +, Cl -", 4, True), ("Na1e400 Cl", 4, True),
+     ("Na" + "9" * 400 + " Cl", None, True), ("rock salt", 4, True)],
 )  # fmt: skip
 def test_contents_are_held_against_formula_and_z(formula, z, agrees):
     found = read(cif(*NACL, operations=CENTRED, **symmetry(formula=formula, z=z)))
@@ -143,6 +204,9 @@ def test_a_cell_without_symmetry_must_hold_all_units():
     assert "holds 4 units of 'Na Cl', but it holds Na1 Cl1" in read(
         cif(*NACL, **symmetry(formula="Na Cl", z=4))
     )
+    assert "holds 4 formula units, but it holds Na1 Cl1" in read(cif(*NACL, **symmetry(z=4)))
+    for z in (4, "nan", "1e400"):
+        assert read(cif(*NACL, operations=CENTRED, **symmetry(z=z))) == "Na4 Cl4"
 
 
 @pytest.mark.parametrize(
@@ -155,7 +219,8 @@ def test_an_occupancy_is_what_it_says(occupancy, found):
     assert found in read(cif("Cs1 Cs 0 0 0 1", f"Cl1 Cl .5 .5 .5 {occupancy}", operations=IDENTITY))
 
 
-@pytest.mark.parametrize("symbol", ["Vac", "Va", "VAC", "X", "Xx", "Q1", "Du", "Bq", "E", "?", "."])
+@pytest.mark.parametrize("symbol", ["Vac", "Va", "VAC", "X", "Xx", "Q1", "Du", "Bq", "E", "?", ".",
+                                    "Fe/Co", "Fe,Co", "O(H)", "O2H", "C\u043e"])  # fmt: skip
 def test_dummies_and_vacancies_are_refused(symbol):
     assert "names no element" in read(cif("Cs1 Cs 0 0 0 1", f"X1 {symbol} .5 .5 .5 1"))
 
@@ -200,9 +265,17 @@ def test_shared_sites_say_their_occupancy():
     assert "place of an oxygen" in read(cif("O1 O 0 0 0 1", "H1 H 0 0 0 1"))
 
 
-@pytest.mark.parametrize("value", [".", "?", "0,25", "\ufffd0.25"])
+@pytest.mark.parametrize("symbol", ["CO", "HO", "NO", "PO4", "CF3", "RE"])
+def test_symbols_in_capitals_may_be_molecules(symbol):
+    assert "may be" in read(cif("Cs1 Cs 0 0 0 1", f"X1 {symbol} .5 .5 .5 1"))
+
+
+@pytest.mark.parametrize("value", [
+    ".", "?", "0,25", "\ufffd0.25", "0.2\u00bd", "\uff15", "0_25", "\u0661",
+])  # fmt: skip
 def test_a_coordinate_that_is_no_number_is_not_zero(value):
     assert not read(cif(f"Cs1 Cs {value} 0 0 1")).startswith("Cs")
+    assert not read(cif(*NACL, cell=(5.64, 5.64, value, 90, 90, 90))).startswith("Na")
 
 
 def test_a_minus_sign_of_a_word_processor_is_one():
@@ -236,6 +309,20 @@ def test_text_fields_begin_no_block():
 ])  # fmt: skip
 def test_what_is_no_cif_has_a_reason_in_words(text):
     assert re.match(r"(is no CIF|lacks _)", read(text))
+
+
+def test_a_table_that_is_cut_or_replaced_is_refused():
+    assert "belong to no tag: Na3 Na" in read(cif(*WHOLE[:3], "_remark x", *WHOLE[3:]))
+    second = "loop_\n_atom_site_label\n_atom_site_fract_x\nK1 0\n"
+    assert "has _atom_site_label twice" in read(cif(*NACL) + second)
+    assert read(cif(*NACL, operations=CENTRED) + "\x1a\0\0") == "Na4 Cl4"
+
+
+@pytest.mark.parametrize("tag", [
+    "_cell_modulation_dimension 1", "loop_\n_space_group_symop_ssg_operation_algebraic\nx1,x2",
+])  # fmt: skip
+def test_a_modulated_crystal_is_refused(tag):
+    assert "is modulated" in read(cif(*NACL).replace("loop_", f"{tag}\nloop_", 1))
 
 
 def test_a_giant_cell_is_refused_before_it_is_read():

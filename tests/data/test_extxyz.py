@@ -1,5 +1,7 @@
 """Frames of an extended XYZ: a bad one costs itself alone."""
 
+import gzip
+
 import pytest
 
 from miad_jax.data import read_rows
@@ -50,13 +52,35 @@ def test_isotopes_of_hydrogen_are_hydrogen(rows, isotope):
      (frame("Cs 0 0"), "tuple of length 3"), (frame("Cs 0 0 zero"), "'zero'"),
      (frame("Cs 0 0 0", comment='Lattice="4 0 0"'), "Lattice"),
      (frame("Cs 0 0 0", comment=LATTICE + ' pbc="F F F"'), "periodic in 0 of 3 directions"),
-     (frame("Cs 0 0 0", comment=LATTICE + ' pbc="T T F"'), "periodic in 2 of 3 directions")],
+     (frame("Cs 0 0 0", comment=LATTICE + ' pbc="T T F"'), "periodic in 2 of 3 directions"),
+     (frame("Cs .5 .5 .5", comment=LATTICE + " Properties=species:S:1:frac:R:3"), "no positions")],
 )  # fmt: skip
 def test_a_bad_frame_is_one_row(rows, tmp_path, bad, said):
     assert [bool(row.reason) for row in rows(GOOD + bad + GOOD)] == [False, True, False]
     reasons = [row["reason"] for row in load_samples(tmp_path / "set.extxyz").rows]
     assert said in reasons[1]
     assert reasons[::2] == ["", ""]
+
+
+@pytest.mark.parametrize(
+    ("pbc", "said"),
+    [('pbc="[T,T,F]"', "periodic in 2"), ("pbc=TTF", "periodic in 2"), ('PBC="T T F"', "in 2"),
+     ('pbc="t t f"', "periodic in 2"), ('pbc="no no no"', "in 0"), ("pbc = (1, 1, 0)", "in 2"),
+     ("pbc='.true. .true. .false.'", "in 2"), ('pbc="T T"', "allowed"), ("pbc=xyz", "allowed"),
+     ('pbc=""', "allowed"), ("pbc=[true,true,true]", ""), ("Pbc=1", ""), ("pbc={T T T}", "")],
+)  # fmt: skip
+def test_periods_are_read_in_any_spelling(rows, tmp_path, pbc, said):
+    rows(frame("Cs 0 0 0", comment=f"{pbc} {LATTICE}"))
+    (row,) = load_samples(tmp_path / "set.extxyz").rows
+    assert said in row["reason"]
+    assert bool(row["reason"]) == bool(said)
+
+
+@pytest.mark.parametrize("content", [gzip.compress(GOOD.encode())[:-9], GOOD.encode()])
+def test_a_damaged_gzip_is_named(tmp_path, content):
+    (tmp_path / "set.xyz.gz").write_bytes(content)
+    with pytest.raises(ValueError, match=r"set\.xyz\.gz cannot be read"):
+        list(read_rows(tmp_path / "set.xyz.gz"))
 
 
 @pytest.mark.parametrize(

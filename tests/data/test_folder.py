@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import re
 import stat
 import zipfile
 
@@ -47,12 +48,13 @@ def zipped(path, members):
     return path
 
 
-HIDDEN = ("._a.cif", ".ipynb_checkpoints/a-checkpoint.cif", "__MACOSX/a.cif", "b/.a.cif")
+HIDDEN = ("._a.cif", "~$a.cif", ".ipynb_checkpoints/a-checkpoint.cif", "__MACOSX/a.cif", "b/.a.cif")
 
 
 def test_what_is_hidden_is_no_sample(tmp_path):
     members = [(name, CSCL) for name in ("a.cif", "b/c.CIF", *HIDDEN)]
     assert ids(zipped(tmp_path / "set.zip", members)) == ["a", "b/c"]
+    assert ids(zipped(tmp_path / "up.zip", [("../a.cif", CSCL)])) == ["../a"]
     folder = tmp_path / ".cache" / "set"
     for name, content in members:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -95,6 +97,7 @@ def test_links_are_followed_or_named(tmp_path):
     (tmp_path / "set" / "c.cif").symlink_to(tmp_path / "elsewhere" / "c.cif")
     (tmp_path / "set" / "more").symlink_to(tmp_path / "elsewhere" / "more")
     (tmp_path / "set" / "around").symlink_to(tmp_path / "set")
+    (tmp_path / "elsewhere" / "more" / "back").symlink_to(tmp_path / "set")
     for name in ("gone.cif", "lost"):
         (tmp_path / "set" / name).symlink_to(tmp_path / "nowhere")
     found = formulas(tmp_path / "set")
@@ -108,7 +111,7 @@ def test_links_are_followed_or_named(tmp_path):
 def test_what_is_packed_within_is_named(tmp_path):
     inner = zipped(tmp_path / "more.zip", [("b.cif", CSCL)]).read_bytes()
     path = zipped(tmp_path / "set.zip", [("a.cif", CSCL), ("deep/more.zip", inner)])
-    with pytest.warns(UserWarning, match=r"without the archives in it \(found deep/more\.zip\)"):
+    with pytest.warns(UserWarning, match=r"or a table in it \(found deep/more\.zip\)"):
         assert ids(path) == ["a"]
     folder = tmp_path / "set"
     folder.mkdir()
@@ -118,6 +121,32 @@ def test_what_is_packed_within_is_named(tmp_path):
         assert ids(folder) == ["a"]
     with pytest.raises(ValueError, match=r"more\.zip"):
         ids(zipped(tmp_path / "only.zip", [("more.zip", inner)]))
+
+
+@pytest.mark.parametrize("name", [
+    "b.cif.Z", "b.cif.lzma", "b.txz", "b.tbz2", "b.zipx", "b.lz4", "b.cif.txt", "b.contcar",
+    "b.poscar.1", "XDATCAR", "b.xsf", "b.mmcif", "b.csv", "b.xyz",
+])  # fmt: skip
+def test_a_file_of_crystals_that_is_not_read_is_named(tmp_path, name):
+    (tmp_path / "set").mkdir()
+    members = [("a.cif", CSCL), (name, "id;CIF\na;x\n"), ("notes.txt", "cif")]
+    for x, content in members:
+        (tmp_path / "set" / x).write_text(content)
+    for path in (tmp_path / "set", zipped(tmp_path / "set.zip", members)):
+        with pytest.warns(UserWarning, match=rf"\(found {re.escape(name)}\)"):
+            assert ids(path) == ["a"]
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_damaged_member_is_no_zip(tmp_path, method):
+    path = tmp_path / "set.zip"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("a.cif", CSCL)
+    content = bytearray(path.read_bytes())
+    content[60:70] = bytes(x ^ 0xFF for x in content[60:70])
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"set\.zip cannot be read as a zip"):
+        ids(path)
 
 
 def test_a_table_of_cifs_within_is_named_and_one_of_properties_is_not(tmp_path):

@@ -352,6 +352,29 @@ def test_an_unknown_split_is_refused(tmp_path):
         load_dataset(write_csv(tmp_path / "set.csv"), "dev")
 
 
+def test_files_beside_those_of_the_splits_are_named(tmp_path):
+    for name in ("train.csv", "valid.csv", "properties.csv", "test.zip", "test.csv", ".old.zip"):
+        (tmp_path / "set" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "set" / name).write_text("id,gap\n0,1\n")
+    write_csv(tmp_path / "set" / "train.csv")
+    write_csv(tmp_path / "set" / "valid.csv")
+    with pytest.warns(
+        UserWarning, match=r"without test\.zip, valid\.csv: .* test\.csv, train\.csv"
+    ):
+        load_dataset(tmp_path / "set", cache_dir=tmp_path / "cache")
+
+
+def test_a_name_of_any_bytes_is_read(tmp_path):
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / os.fsdecode(b"b\xff.cif")).write_text(SALT.to(fmt="cif"))
+    assert len(load_dataset(tmp_path / "set", cache_dir=tmp_path / "cache")[0]) == 1
+
+
+def test_an_empty_name_is_not_this_folder():
+    with pytest.raises(ValueError, match="name of the dataset is empty"):
+        load_dataset("")
+
+
 def test_an_unknown_name_names_the_known_ones():
     with pytest.raises(ValueError, match=r"'prototype' \(did you mean 'prototypes'\?\); allowed"):
         load_dataset("prototype")
@@ -655,6 +678,27 @@ def test_a_list_is_loaded_as_its_files_are(tmp_path):
     assert len(load_dataset(SALT)[0]) == 1
     with pytest.raises(ValueError, match="a list of crystals has no splits"):
         load_dataset(named, "val")
+
+
+def test_texts_of_a_list_are_columns_and_tell_lists_apart():
+    prints = set()
+    for source in (["a", "b"], ["ab", ""], ["a", "c"]):
+        named = [Structure.from_sites(SALT.sites, properties={"source": x}) for x in source]
+        _, records = load_dataset(named)
+        assert records.columns["source"].tolist() == source
+        prints.add(records.fingerprint)
+    assert len(prints) == 3
+
+
+@pytest.mark.parametrize("pbc", [(True, True, False), False])
+def test_what_is_not_periodic_is_no_crystal(pbc):
+    (atoms,) = to_atoms(from_structures([SALT]))
+    atoms.pbc = pbc
+    slab = Structure(Lattice(np.eye(3) * 4, pbc=(True, True, False)), ["C"], [[0, 0, 0]])
+    crystals, records = load_dataset([SALT, atoms, slab])
+    assert len(crystals) == 1
+    assert [name for name, _ in records.rejected] == ["1", "2"]
+    assert all("of 3 directions" in reason for _, reason in records.rejected)
 
 
 def test_a_folder_of_samples_is_read_once(tmp_path):

@@ -9,6 +9,9 @@ from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from miad_jax.data import read_rows
+from miad_jax.data.standard import standardize
+
+SETTINGS = {"primitive": False, "niggli": False}
 
 
 def write_csv(path, header, *rows):
@@ -60,6 +63,28 @@ def test_a_table_is_read_row_by_row(tmp_path):
         assert tracemalloc.get_traced_memory()[1] < 1_000_000
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [("id,cif,cif\na,A,B\n", "two columns 'cif'"), ("id,gap,cif,gap\na,1,A,2\n", "columns 'gap'"),
+     ("id,cif\na,data_x\n_cell_length_a 4\n_cell_length_b 4\n", "row 2 that begins with '_cell"),
+     ("id,cif\na,'data_x\n_cell_length_a 4'\n", "double quotes"),
+     ("cif\ndata_x\nloop_\n_atom_site_label\n", "row 3 that begins with '_atom")],
+)  # fmt: skip
+def test_a_table_that_is_written_wrongly_is_refused(tmp_path, content, said):
+    (tmp_path / "set.csv").write_text(content)
+    with pytest.raises(ValueError, match=said):
+        list(read_rows(tmp_path / "set.csv"))
+
+
+@pytest.mark.parametrize("content", ["\n \nid,cif\na,A\n", "id,cif,,\na,A,,\n", "id,cif\na,A\n\x1a",
+                                     "id,cif\na,A\n\0\0\0"])  # fmt: skip
+def test_blank_lines_columns_without_name_and_marks_of_the_end_do_not_count(tmp_path, content):
+    (tmp_path / "set.csv").write_text(content)
+    assert [(row.id, row.source, row.columns) for row in read_rows(tmp_path / "set.csv")] == [
+        ("a", "A", {})
+    ]
 
 
 def test_a_short_line_is_a_row_without_cif(tmp_path):
@@ -137,6 +162,20 @@ def test_a_folder_of_poscars_is_read_by_name(tmp_path):
     for name in names[:4]:
         (row,) = read_rows(tmp_path / name)
         assert row.source == (POSCAR, "poscar")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [("1 1\n", "1\n", "names 2 elements, but has 1 numbers"),
+     ("Cs Cl\n", "Cs Cl O\n", "names 3 elements, but has 2"),
+     ("Cs Cl\n", "Cs Cl # sites\n", ""), ("\n", "\r", ""),
+     ("0.5 0.5 0.5\n", "0.5 0.5 0.5\n\n.1 .1 .1\n.1 .1 .1\n\n1\n", ""),
+     ("0.5 0.5 0.5\n", f"0.5 0.5 0.5\n\n{POSCAR}", "several crystals"),
+     ("0.5\n", "0.5\nDirect configuration= 2\n0 0 0\n.5 .5 .5\n", "several crystals")],
+)  # fmt: skip
+def test_a_poscar_holds_the_atoms_that_it_counts(old, new, said):
+    (found,) = standardize(([(POSCAR.replace(old, new), "poscar")], SETTINGS))
+    assert said in found if said else sorted(found[2]) == [17, 55]
 
 
 def test_a_zip_of_cifs_is_read_by_name(tmp_path):

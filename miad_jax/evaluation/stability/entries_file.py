@@ -2,7 +2,9 @@
 
 Entries are found wherever they are in it, as pymatgen writes them (`ComputedEntry`,
 `ComputedStructureEntry` or `PDEntry`), in a list, in a table's column or by name. An entry's energy
-is its `energy` and its `correction`, as they stand; charges in its composition say nothing.
+is its `energy` and its `energy_adjustments`, else its `correction`, as they stand; charges in its
+composition say nothing. Entries of other classes, whose energies are of another kind, such as
+Gibbs energies, are refused.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from pymatgen.core import Composition
 
 _PICKLE_SUFFIXES = {".pkl", ".pickle", ".p", ".joblib"}
+_CLASSES = ("", "ComputedEntry", "ComputedStructureEntry", "PDEntry")
 _GZIP_MAGIC, _PICKLE_MAGIC = b"\x1f\x8b", b"\x80"
 
 
@@ -78,9 +81,12 @@ def _entry(path: Path, raw: _RawEntry) -> Entry:
     from pymatgen.core import Composition, Element
 
     try:
+        if raw.kind not in _CLASSES:
+            raise ValueError(f"a {raw.kind} is of another kind of energy")
         if isinstance(raw.energy_ev, bool) or isinstance(raw.correction_ev, bool):
             raise TypeError("an energy is true or false")
-        energy = float(raw.energy_ev) + float(raw.correction_ev)
+        correction = _adjustment(raw.adjustments) if raw.adjustments else float(raw.correction_ev)
+        energy = float(raw.energy_ev) + correction
         if not math.isfinite(energy):
             raise ValueError(f"{energy} eV, no finite energy")
         composition = Composition(raw.composition)
@@ -89,12 +95,24 @@ def _entry(path: Path, raw: _RawEntry) -> Entry:
         if not all(Element.is_valid_symbol(symbol) for symbol in symbols_of(composition)):
             raise ValueError("a composition of what is no element")
         composition = composition.element_composition
-        return Entry(composition, energy / composition.num_atoms, float(raw.correction_ev) != 0)
+        return Entry(composition, energy / composition.num_atoms, correction != 0)
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path} holds an entry of {str(raw.composition)[:80]} that cannot be used "
             f"({' '.join(str(error).split())[:120]}): correct it or leave it out"
         ) from error
+
+
+def _adjustment(found: Any) -> float:
+    """The sum of an entry's energy adjustments, in eV, as pymatgen writes them."""
+    return math.fsum(
+        float(x["value"])
+        if "value" in x
+        else float(x["adj_per_deg"]) * float(x["temp"]) * float(x["n_atoms"])
+        if "adj_per_deg" in x
+        else float(x["adj_per_atom"]) * float(x["n_atoms"])
+        for x in found
+    )
 
 
 @dataclass(frozen=True)
@@ -104,6 +122,8 @@ class _RawEntry:
     composition: Any
     energy_ev: Any
     correction_ev: Any
+    adjustments: Any
+    kind: str
 
 
 def _read_json(path: Path) -> Any:
@@ -147,7 +167,13 @@ def _shrink(value: dict[str, Any]) -> dict[str, Any] | _RawEntry:
     if not is_number and "correction" not in value and "@class" not in value:
         return value
     correction = value.get("correction")
-    return _RawEntry(composition, energy, 0.0 if correction is None else correction)
+    return _RawEntry(
+        composition,
+        energy,
+        0.0 if correction is None else correction,
+        value.get("energy_adjustments"),
+        str(value.get("@class", "")),
+    )
 
 
 def _collect(content: Any) -> Iterator[_RawEntry]:

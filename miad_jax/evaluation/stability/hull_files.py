@@ -40,7 +40,7 @@ HIGHEST_MEDIAN_EV_PER_ATOM = 1.0
 """Half of a hull's compounds never lie so far above their elements."""
 
 ZERO_EV_PER_ATOM = 1e-3
-"""The total energy of an element is lower than minus this, also that of helium, at -0.009."""
+"""The total energy of an element is lower than minus this, a noble gas of a potential aside."""
 
 UNSTABLE_EV_PER_ATOM = 0.1
 """The formation energy of an element is no lower than minus this: it is 0 by definition."""
@@ -81,10 +81,10 @@ def hull_from_entries(path: str | os.PathLike[str]) -> Hull:
     path = Path(path)
     file = read_entries(path)
     elements = _lowest_of_elements(file.entries)
-    if elements and min(elements.values()) >= -ZERO_EV_PER_ATOM:
+    if zero := _at_zero(elements):
         raise ValueError(
-            f"the elements in {path} are at 0 eV/atom, so it holds formation energies, and JSON is "
-            f"read as total energies: give {_TABLE}"
+            f"elements in {path} are at 0 eV/atom ({', '.join(zero[:8])}), so it holds formation "
+            f"energies, and JSON is read as total energies: give {_TABLE}"
         )
     compounds = [entry for entry in file.entries if len(entry.composition) > 1]
     formation = np.array(
@@ -166,7 +166,7 @@ def read_elemental_energies(path: str | os.PathLike[str]) -> ElementalEnergies:
         ValueError: If it cannot be read, or holds no element, or elements at 0 eV/atom.
     """
     lowest = _lowest_of_elements(read_entries(Path(path)).entries)
-    if not lowest or min(lowest.values()) >= -ZERO_EV_PER_ATOM:
+    if not lowest or _at_zero(lowest):
         found = "elements at 0 eV/atom" if lowest else "no entry of an element"
         raise ValueError(
             f"{path} holds {found}: give the elements' entries with their total energies, as JSON"
@@ -231,6 +231,16 @@ def _lowest_of_elements(entries: Sequence[Entry]) -> dict[str, float]:
             (symbol,) = symbols_of(entry.composition)
             lowest[symbol] = min(entry.energy_ev_per_atom, lowest.get(symbol, math.inf))
     return lowest
+
+
+def _at_zero(energies: Mapping[str, float]) -> list[str]:
+    """Elements whose energy is none that is total: all of them, or some that are no noble gas."""
+    from pymatgen.core import Element
+
+    zero = [x for x, energy in energies.items() if energy >= -ZERO_EV_PER_ATOM]
+    if len(zero) == len(energies):
+        return zero
+    return [x for x in zero if not Element(x).is_noble_gas]
 
 
 def _mean(energies: Mapping[str, float], composition: Composition) -> float:

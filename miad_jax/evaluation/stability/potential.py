@@ -149,8 +149,9 @@ def volume_out_of_bounds(angstrom3_per_atom: float) -> str:
 
 
 def _plain(error: BaseException) -> str:
-    """An exception in one line."""
-    return " ".join(f"{type(error).__name__}: {error}".split())
+    """An exception in one line, without what a terminal acts upon."""
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    return "".join(x for x in text if x.isprintable())
 
 
 def _process(request: Mapping[str, Any]) -> tuple[str, str, tuple[str, ...], str, int]:
@@ -230,7 +231,7 @@ def _load(name: str, weights_file: str) -> tuple[BaseCalculator, dict[str, Any]]
         calculator = factory()
     except Exception as error:  # a user's factory raises all there is
         raise ValueError(f"the calculator {name!r} cannot be made ({_plain(error)})") from error
-    if not hasattr(calculator, "get_forces"):
+    if isinstance(calculator, type) or not hasattr(calculator, "get_forces"):
         raise ValueError(f"{name!r} returned {calculator!r}: it must return an ASE calculator")
     version = getattr(module, "__version__", "")
     if not version and module.__file__:
@@ -245,6 +246,9 @@ def _load(name: str, weights_file: str) -> tuple[BaseCalculator, dict[str, Any]]
         ) from error
 
 
+_PROBED_ELEMENTS = ("C", "Si", "Ge", "Al", "Fe", "Ni", "Ti", "W", "Li", "Pt", "Ar")
+
+
 def _probe(calculator: BaseCalculator) -> list[float | None]:
     """Energies of a few crystals in eV/atom, to four digits; None where there is none.
 
@@ -254,7 +258,10 @@ def _probe(calculator: BaseCalculator) -> list[float | None]:
     from ase.build import bulk
 
     energies: list[float | None] = []
-    for atoms in (bulk("NaCl", "rocksalt", a=5.64), bulk("MgO", "rocksalt", a=4.21), bulk("Cu")):
+    crystals = [bulk("NaCl", "rocksalt", a=5.64), bulk("MgO", "rocksalt", a=4.21), bulk("Cu")]
+    for number, atoms in enumerate([*crystals, *map(bulk, _PROBED_ELEMENTS)]):
+        if number >= len(crystals) and any(energy is not None for energy in energies):
+            break  # the others are for potentials of few elements
         atoms.calc = calculator
         try:
             energy = float(atoms.get_potential_energy()) / len(atoms)

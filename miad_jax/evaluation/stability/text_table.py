@@ -27,7 +27,8 @@ def read_text_table(path: str | os.PathLike[str]) -> pd.DataFrame:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it cannot be read. An empty file is a table without columns.
+        ValueError: If it cannot be read, or two columns have one name. An empty file is a table
+            without columns.
     """
     import pandas as pd
 
@@ -37,6 +38,7 @@ def read_text_table(path: str | os.PathLike[str]) -> pd.DataFrame:
             content = unpacked(content)
         table = pd.read_csv(
             io.BytesIO(content),
+            header=None,
             dtype=str,
             keep_default_na=False,
             skip_blank_lines=False,
@@ -48,4 +50,9 @@ def read_text_table(path: str | os.PathLike[str]) -> pd.DataFrame:
         raise ValueError(
             f"{path} cannot be read ({' '.join(str(error).split())}): give a CSV table in UTF-8"
         ) from error
-    return table.rename(columns=str.strip).map(lambda value: str(value).strip())
+    table = table.fillna("").map(str.strip)
+    table.columns = table.iloc[0]
+    names = [name for name in table.columns if name]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"{path} has two columns {', '.join(twice)}: rename or drop one")
+    return table.iloc[1:].reset_index(drop=True).rename_axis(columns=None)

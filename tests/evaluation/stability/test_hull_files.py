@@ -46,6 +46,52 @@ def test_entries_are_read_as_pymatgen_reads_them(tmp_path, name):
         assert found == pytest.approx(diagram.get_e_above_hull(entry), abs=1e-9)
 
 
+SODIUM_AND_CHLORINE = [ComputedEntry("Na", -1.3), ComputedEntry("Cl", -1.8)]
+
+
+@pytest.mark.parametrize("adjustment", [
+    {"@class": "ManualEnergyAdjustment", "value": -0.4},
+    {"@class": "CompositionEnergyAdjustment", "adj_per_atom": -0.1, "n_atoms": 4},
+    {"@class": "TemperatureEnergyAdjustment", "adj_per_deg": -0.001, "temp": 100, "n_atoms": 4},
+])  # fmt: skip
+@pytest.mark.parametrize("correction", [0.0, -0.4, None])
+def test_adjustments_are_the_correction(tmp_path, adjustment, correction):
+    salt = {"composition": {"Na": 1, "Cl": 1}, "energy": -6.4, "energy_adjustments": [adjustment]}
+    salt |= {} if correction is None else {"correction": correction}
+    dumpfn([*SODIUM_AND_CHLORINE, salt], tmp_path / "entries.json")
+    hull = hull_from_entries(tmp_path / "entries.json")
+    assert hull.e_above_hull_ev_per_atom(Composition("NaCl"), -3.3) == pytest.approx(0.1)
+    assert "1 of them with an energy correction" in hull.definition
+
+
+@pytest.mark.parametrize("kind", ["GibbsComputedStructureEntry", "ExpEntry", "SlabEntry"])
+def test_energies_of_another_kind_are_refused(tmp_path, kind):
+    other = {"@class": kind, "composition": {"Na": 1, "Cl": 1}, "energy": -6.4}
+    dumpfn([*SODIUM_AND_CHLORINE, other], tmp_path / "entries.json")
+    with pytest.raises(ValueError, match=f"a {kind} is of another kind of energy"):
+        hull_from_entries(tmp_path / "entries.json")
+
+
+def test_no_element_is_at_zero_but_a_noble_gas(tmp_path):
+    entries = [*SODIUM_AND_CHLORINE, ComputedEntry("NaCl", -6.8), ComputedEntry("He", 0.002)]
+    dumpfn(entries, tmp_path / "entries.json")
+    assert "He" in hull_from_entries(tmp_path / "entries.json").elements
+    dumpfn([*entries, ComputedEntry("K", 0)], tmp_path / "entries.json")
+    for read in (hull_from_entries, read_elemental_energies):
+        with pytest.raises(ValueError, match="0 eV/atom"):
+            read(tmp_path / "entries.json")
+
+
+@pytest.mark.parametrize("header", [
+    "formula,formula,formation_energy_per_atom", "formula, e_form_hull,e_form_hull",
+])  # fmt: skip
+def test_two_columns_of_one_name_are_refused(tmp_path, header):
+    dumpfn(SODIUM_AND_CHLORINE, tmp_path / "elements.json")
+    (tmp_path / "hull.csv").write_text(f"{header}\nNaCl,-1.7,-1.0\n")
+    with pytest.raises(ValueError, match="has two columns"):
+        hull_from_table(tmp_path / "hull.csv", tmp_path / "elements.json")
+
+
 def test_entries_are_found_in_a_table_and_without_correction(tmp_path):
     entries = [phase_diagram.PDEntry("Na", -1.0), phase_diagram.PDEntry("Na2", -3.0)]
     column = {str(i): entry.as_dict() for i, entry in enumerate(entries)}

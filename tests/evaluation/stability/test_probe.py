@@ -68,16 +68,60 @@ def test_a_folder_of_an_older_version_goes_on(wrapper, tmp_path):
     assert PROBE not in json.loads(file.read_text())
 
 
-def test_a_potential_that_knows_few_elements_has_few_energies(tmp_path, monkeypatch):
-    (tmp_path / "few_elements.py").write_text(
-        "from ase.calculators.emt import EMT\nenergies_are_corrected = False\n"
-        "def factory():\n    return EMT()\n"
-    )
+FEW_ELEMENTS = """
+from ase.calculators.lj import LennardJones
+energies_are_corrected = False
+class Few(LennardJones):
+    def calculate(self, atoms, *arguments):
+        if set(atoms.symbols) - {KNOWN}:
+            raise KeyError("unknown element")
+        super().calculate(atoms, *arguments)
+def factory():
+    return Few(sigma=2.0, rc=6.0)
+"""
+
+
+@pytest.mark.parametrize(("element", "place"), [("Cu", 2), ("C", 3), ("Fe", 7)])
+def test_a_potential_that_knows_one_element_has_one_energy(tmp_path, monkeypatch, element, place):
+    module = f"few_elements_{element}"
+    text = FEW_ELEMENTS.replace("KNOWN", repr(element))
+    (tmp_path / f"{module}.py").write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
     request = {
-        **{"calculator": "few_elements:factory", "weights_file": "", "path": []},
+        **{"calculator": f"{module}:factory", "weights_file": "", "path": []},
         **{"log": str(tmp_path / "log"), "parent": -1},
     }
     found = describe_potential(request)[PROBE]
-    assert found[:2] == [None, None]
-    assert isinstance(found[2], float)
+    assert found[:place] == [None] * place
+    assert len(found) == place + 1
+    assert isinstance(found[place], float)
+
+
+ODD = """
+from ase.calculators.lj import LennardJones
+energies_are_corrected = True
+class Failing(LennardJones):
+    def calculate(self, *arguments):
+        raise RuntimeError("bad\\nthing\\x1b[31m")
+failing = Failing
+a_class = lambda: LennardJones
+"""
+
+
+@pytest.fixture
+def odd(tmp_path, monkeypatch):
+    (tmp_path / "odd_potentials.py").write_text(ODD)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def relaxed(factory):
+        name = f"odd_potentials:{factory}"
+        (found,) = relax([SALT], calculator=name, max_steps=0, executor=Serial())
+        return found
+
+    return relaxed
+
+
+def test_odd_potentials_are_named(odd):
+    assert odd("failing").reason == "the potential failed: RuntimeError: bad thing[31m"
+    with pytest.raises(ValueError, match="must return an ASE calculator"):
+        odd("a_class")
