@@ -44,6 +44,8 @@ def test_the_table_names_whose_definition_it_is_and_its_denominator():
     failed = dict.fromkeys(GOOD) | {"reason": "no atom"}
     flat = GOOD | {"spacegroup_number_pymatgen_0.1": 1}
     table = {x.name: x for x in peer_rates([GOOD, flat, failed])}
+    unknown = GOOD | {"spacegroup_number_pymatgen_0.1": None}
+    assert {x.name: x for x in peer_rates([unknown])}["WyFormer's P1"].count == 0
     assert (table[MATTERGEN].count, table[MATTERGEN].total) == (2, 3)
     assert (table["WyFormer's P1"].count, table["WyFormer's P1"].total) == (1, 2)
     for name, rate in table.items():

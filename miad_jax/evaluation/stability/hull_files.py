@@ -39,8 +39,12 @@ LOWEST_FORMATION_EV_PER_ATOM = -6.0
 HIGHEST_MEDIAN_EV_PER_ATOM = 1.0
 """Half of a hull's compounds never lie so far above their elements."""
 
-ZERO_EV_PER_ATOM = 1e-3
-"""The total energy of an element is lower than minus this, a noble gas of a potential aside."""
+ZERO_EV_PER_ATOM = 0.1
+"""The total energy of an element is lower than minus this: that of mercury, the highest but for
+noble gases, is -0.30 in the Materials Project."""
+
+ZERO_OF_NOBLE_GASES_EV_PER_ATOM = 1e-3
+"""The same for noble gases, where a hull has no other elements."""
 
 UNSTABLE_EV_PER_ATOM = 0.1
 """The formation energy of an element is no lower than minus this: it is 0 by definition."""
@@ -83,7 +87,7 @@ def hull_from_entries(path: str | os.PathLike[str]) -> Hull:
     elements = _lowest_of_elements(file.entries)
     if zero := _at_zero(elements):
         raise ValueError(
-            f"elements in {path} are at 0 eV/atom ({', '.join(zero[:8])}), so it holds formation "
+            f"elements in {path} are at or near 0 eV/atom ({', '.join(zero[:8])}), so it holds formation "
             f"energies, and JSON is read as total energies: give {_TABLE}"
         )
     compounds = [entry for entry in file.entries if len(entry.composition) > 1]
@@ -167,7 +171,7 @@ def read_elemental_energies(path: str | os.PathLike[str]) -> ElementalEnergies:
     """
     lowest = _lowest_of_elements(read_entries(Path(path)).entries)
     if not lowest or _at_zero(lowest):
-        found = "elements at 0 eV/atom" if lowest else "no entry of an element"
+        found = "elements at or near 0 eV/atom" if lowest else "no entry of an element"
         raise ValueError(
             f"{path} holds {found}: give the elements' entries with their total energies, as JSON"
         )
@@ -237,10 +241,10 @@ def _at_zero(energies: Mapping[str, float]) -> list[str]:
     """Elements whose energy is none that is total: all of them, or some that are no noble gas."""
     from pymatgen.core import Element
 
-    zero = [x for x, energy in energies.items() if energy >= -ZERO_EV_PER_ATOM]
-    if len(zero) == len(energies):
-        return zero
-    return [x for x in zero if not Element(x).is_noble_gas]
+    noble = {x for x in energies if Element(x).is_noble_gas}
+    if noble == set(energies):
+        return [x for x in noble if energies[x] >= -ZERO_OF_NOBLE_GASES_EV_PER_ATOM]
+    return [x for x in energies if x not in noble and energies[x] >= -ZERO_EV_PER_ATOM]
 
 
 def _mean(energies: Mapping[str, float], composition: Composition) -> float:

@@ -284,7 +284,8 @@ def test_a_table_that_cannot_be_a_hull_says_why(tmp_path, rows, header, said):
     ("entries", "said"),
     [
         ([entry("NaCl", -3.4)], "holds no entry of an element"),
-        ([entry("Na", 0.0), entry("Cl", 0.0)], "holds elements at 0 eV/atom"),
+        ([entry("Na", 0.0), entry("Cl", 0.0)], "holds elements at or near 0 eV/atom"),
+        ([entry("Na", -0.02), entry("Cl", -0.05)], "holds elements at or near 0 eV/atom"),
     ],
 )
 def test_elements_without_total_energies_are_refused(tmp_path, entries, said):
@@ -315,7 +316,8 @@ def test_a_table_and_the_elements_belong_together(tmp_path):
     ("energies", "said"),
     [
         ({"NaCl": -3.9, "KCl": -3.9, "K3Na": -3.9}, "no entry of Cl, K, Na, so that no compound"),
-        ({"Na": 0.0, "Cl": 0.0, "NaCl": -3.9}, r"elements in .* at 0 eV/atom.*give a CSV table"),
+        ({"Na": 0.0, "Cl": 0.0, "NaCl": -3.9}, r"elements in .* at or near 0 eV/atom.*give a CSV table"),
+        ({"Na": -0.02, "Cl": -1.8, "NaCl": -3.9}, r"elements in .* near 0 eV/atom \(Na\)"),
         ({"Hf": -9.9, "F": -1.8, "HfF4": -4.2, "HfF": -9.0}, None),
         ({"Na": -1.3, "Cl": -1.8, "NaCl": -9.0}, "lowest energy of .* is -7.45 eV/atom"),
         ({"Hf": -9.9, "C": -9.2, "HfC": -1.1}, "half the energies of .* above 8.45 eV/atom"),
