@@ -24,7 +24,7 @@ from miad_jax.evaluation.stability.dft import DftEnergy
 from miad_jax.evaluation.stability.hull import Hull
 from miad_jax.evaluation.stability.relax import Relaxation, relax
 from miad_jax.parallel.executor import Executor
-from miad_jax.parallel.progress import Progress
+from miad_jax.parallel.progress import Progress, as_progress
 from miad_jax.storage.cache import default_cache_dir, is_writable
 
 if TYPE_CHECKING:
@@ -94,6 +94,11 @@ def elemental_energies(
         raise ValueError(
             f"{calculator} gave no energy of any crystal of {reference.name}; the first: "
             f"{totals[0]}"
+        )
+    if lost := [x for x in totals if isinstance(x, str)]:
+        as_progress(progress).say(
+            f"{len(lost)} of {len(totals)} crystals have no energy, and elemental energies are fitted "
+            f"to the others; the first: {lost[0]}"
         )
     fit = fit_elemental_energies(*(list(column) for column in zip(*good, strict=True)))
     if keeps and not any(relaxation.lost for relaxation in found):

@@ -316,7 +316,10 @@ def test_a_table_and_the_elements_belong_together(tmp_path):
     ("energies", "said"),
     [
         ({"NaCl": -3.9, "KCl": -3.9, "K3Na": -3.9}, "no entry of Cl, K, Na, so that no compound"),
-        ({"Na": 0.0, "Cl": 0.0, "NaCl": -3.9}, r"elements in .* at or near 0 eV/atom.*give a CSV table"),
+        (
+            {"Na": 0.0, "Cl": 0.0, "NaCl": -3.9},
+            r"elements in .* at or near 0 eV/atom.*give a CSV table",
+        ),
         ({"Na": -0.02, "Cl": -1.8, "NaCl": -3.9}, r"elements in .* near 0 eV/atom \(Na\)"),
         ({"Hf": -9.9, "F": -1.8, "HfF4": -4.2, "HfF": -9.0}, None),
         ({"Na": -1.3, "Cl": -1.8, "NaCl": -9.0}, "lowest energy of .* is -7.45 eV/atom"),
