@@ -122,8 +122,8 @@ def peer_rates(rows: Rows) -> list[Rate]:
     column = f"spacegroup_number_pymatgen_{SYMPREC:g}"
     text = (
         f"crystals as generated in space group P1, at {SYMPREC:g} Å and with pymatgen's angle "
-        "tolerance, of the crystals among them (arXiv:2503.02407); where spglib finds no group it is "
-        "not known, and not P1"
+        "tolerance, of the crystals among them (arXiv:2503.02407); where spglib finds no group it "
+        "is not known, and not P1"
     )
     asymmetric = sum(row[column] == 1 for row in good)
     return [*found, Rate("WyFormer's P1", asymmetric, len(good), text)]

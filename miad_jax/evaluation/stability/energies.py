@@ -97,8 +97,8 @@ def elemental_energies(
         )
     if lost := [x for x in totals if isinstance(x, str)]:
         as_progress(progress).say(
-            f"{len(lost)} of {len(totals)} crystals have no energy, and elemental energies are fitted "
-            f"to the others; the first: {lost[0]}"
+            f"{len(lost)} of {len(totals)} crystals have no energy, and elemental energies are "
+            f"fitted to the others; the first: {lost[0]}"
         )
     fit = fit_elemental_energies(*(list(column) for column in zip(*good, strict=True)))
     if keeps and not any(relaxation.lost for relaxation in found):

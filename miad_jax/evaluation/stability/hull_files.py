@@ -87,8 +87,8 @@ def hull_from_entries(path: str | os.PathLike[str]) -> Hull:
     elements = _lowest_of_elements(file.entries)
     if zero := _at_zero(elements):
         raise ValueError(
-            f"elements in {path} are at or near 0 eV/atom ({', '.join(zero[:8])}), so it holds formation "
-            f"energies, and JSON is read as total energies: give {_TABLE}"
+            f"elements in {path} are at or near 0 eV/atom ({', '.join(zero[:8])}), so it holds "
+            f"formation energies, and JSON is read as total energies: give {_TABLE}"
         )
     compounds = [entry for entry in file.entries if len(entry.composition) > 1]
     formation = np.array(
