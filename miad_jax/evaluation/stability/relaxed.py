@@ -37,7 +37,7 @@ RELAXATIONS = "relaxations"
 COLUMNS = (
     *("id", "reduced_formula", "num_atoms", "status", "steps"),
     *("raw_energy_ev_per_atom", "corrected_energy_ev_per_atom"),
-    *("volume_change", "rms_displacement_angstrom", "reason"),
+    *("volume_change", "rms_displacement_angstrom", "reason", "potential", "weights_sha256"),
 )
 """Columns of relaxed.csv.
 
@@ -126,6 +126,7 @@ def _row(row: dict[str, Any], structure: Structure | None, found: Relaxation) ->
     if structure is None or found.structure is None:
         return line
     assert found.energy_ev_per_atom is not None
+    line |= _of_potential(found)
     total: float | str = found.energy_ev_per_atom
     if not found.energy_is_corrected:
         line["raw_energy_ev_per_atom"] = found.energy_ev_per_atom
@@ -139,6 +140,13 @@ def _row(row: dict[str, Any], structure: Structure | None, found: Relaxation) ->
     line["volume_change"] = float(found.structure.volume / structure.volume - 1)
     line["rms_displacement_angstrom"] = _rms_displacement(structure, found.structure)
     return line
+
+
+def _of_potential(found: Relaxation) -> dict[str, Any]:
+    """What a result says of the potential that it is of."""
+    assert found.potential is not None
+    names = {"potential": "version", "weights_sha256": "weights_sha256"}
+    return {name: found.potential.get(fact) or "" for name, fact in names.items()}
 
 
 def _rms_displacement(before: Structure, after: Structure) -> float:
@@ -157,6 +165,8 @@ def _write(folder: Path, rows: Sequence[dict[str, Any]], found: Sequence[Relaxat
             id=rows[i]["id"],
             energy=found[i].energy_ev_per_atom * len(structure),  # type: ignore[operator]
             status=rows[i]["status"],
+            energy_is_corrected=found[i].energy_is_corrected,
+            **_of_potential(found[i]),
         )
         for i, structure in good
     ]
