@@ -18,7 +18,12 @@ def main() -> None:
     """Run the command that the command line names."""
     name, *rest = [*sys.argv[1:], "--help"][: max(len(sys.argv) - 1, 1)]
     if name in ("-h", "--help", "-help", "help"):
-        print(usage())
+        try:
+            print(usage(), flush=True)
+        except BrokenPipeError:
+            from miad_jax.commands.start import end_unread
+
+            end_unread()
     elif name == "--version":
         print(VERSION)
     elif name not in COMMANDS:

@@ -67,9 +67,10 @@ def launch(environment: Mapping[str, str] = os.environ) -> Launch | None:
         if _ADDRESS in environment:
             raise ValueError(f"{_ADDRESS} is set, but not {_LAUNCHERS[0][0]}: set it too")
         return None
-    num, index = (_number(environment, name) for name in found)
+    num = _number(environment, found[0])
     if num == 1:
         return None
+    index = _number(environment, found[1])
     if not 0 <= index < num:
         raise ValueError(f"{found[1]} is {index}; allowed: 0 to {num - 1}, as {found[0]} is {num}")
     if not any(name in environment for name in _ADDRESSES):

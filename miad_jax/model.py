@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,9 +51,9 @@ class TrainedModel:
         init_from: Name, step and data of the model whose parameters it started from, or None.
     """
 
-    params: Any
-    config: ConfigDict
-    histogram: Int[np.ndarray, " counts"]
+    params: Any = field(repr=False)
+    config: ConfigDict = field(repr=False)
+    histogram: Int[np.ndarray, " counts"] = field(repr=False)
     step: int
     fingerprint: str
     init_from: Mapping[str, Any] | None = None

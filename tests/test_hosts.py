@@ -39,7 +39,7 @@ BY_HAND = {
         (OPEN_MPI | {"JAX_COORDINATOR_ADDRESS": "node1:1234"}, Launch(2, 1)),
         (BY_HAND, Launch(2, 0)),
         (SLURM | BY_HAND, Launch(2, 0)),
-        (SLURM | {"JAX_NUM_PROCESSES": "1", "JAX_PROCESS_ID": "0"}, None),
+        (SLURM | {"JAX_NUM_PROCESSES": "1"}, None),
     ],
 )
 def test_the_environment_says_which_process_this_is(environment, found):

@@ -8,9 +8,11 @@ import os
 import signal
 import socket
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from types import FrameType
+from typing import Any
 
 import jax
 from absl import flags
@@ -19,6 +21,7 @@ from miad_jax.commands.start import (
     FAILED,
     TOO_LITTLE_MEMORY,
     end_interrupted,
+    end_unread,
     handle_signals,
     interrupt,
     lacks_memory,
@@ -44,15 +47,25 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
         jax.config.update("jax_compilation_cache_dir", str(default_cache_dir() / "xla"))
     # What goes wrong with a checkpoint is told below; the tasks that met it would tell it again.
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    warnings.formatwarning = _warning_text
     handle_signals(interrupt)
     try:
-        sys.exit(main(sys.argv))
+        code = main(sys.argv)
+        sys.stdout.flush()
+        sys.exit(code)
     except KeyboardInterrupt:
         end_interrupted()
+    except BrokenPipeError:
+        end_unread()
     except Exception as error:
         said, code = _in_a_sentence(error)
         print(f"error: {said}", file=sys.stderr)
         sys.exit(code)
+
+
+def _warning_text(message: Warning | str, *where: Any, **more: Any) -> str:
+    """What people are told of a warning, and not which line of the code it is of."""
+    return f"warning: {message}\n"
 
 
 def _in_a_sentence(error: Exception) -> tuple[str, int]:
@@ -133,13 +146,14 @@ def parse(
         ValueError: If a flag is unknown or has a wrong value, with the nearest known name.
     """
     if any(arg in ("-h", "--help", "-help") for arg in argv[1:]):
-        print(f"{usage}\n\n{values.get_help(include_special_flags=False)}")
+        print(f"{usage}\n\n{values.get_help(include_special_flags=False)}", flush=True)
         sys.exit(0)
     try:
         rest = values([_with_underscores(arg) for arg in argv])
         values.flag_values_dict()  # a configuration file that could not be loaded says so here
     except (AttributeError, KeyError) as error:
         said = str(error).replace("\\n", " ").replace("\\", "").strip("\"'")
+        said = said.replace("' Did", "; did")
         raise ValueError(f"no such field of the configuration: {_moved(said, argv)}") from error
     except (flags.Error, OSError, TypeError) as error:
         # An error inside a configuration file comes as a traceback: its last line says it.

@@ -73,6 +73,12 @@ def _interrupt_again(lost: sys.UnraisableHookArgs) -> None:
     threading.Timer(0.05, _thread.interrupt_main, [signal.SIGTERM]).start()  # SIGINT may be ignored
 
 
+def end_unread() -> NoReturn:
+    """Exit where nobody reads the output any more, as behind `| head`."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is not written yet
+    sys.exit(FAILED)
+
+
 def end_interrupted() -> NoReturn:
     """Say that the command was interrupted, and exit."""
     print("\ninterrupted; the same command continues", file=sys.stderr)

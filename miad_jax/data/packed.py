@@ -80,7 +80,7 @@ class Records:
 
     def describe(self, num_examples: int = 3) -> str:
         """Crystals and rejected rows in one line, with the first reasons."""
-        line = f"{len(self)} crystals, {len(self.rejected)} rows rejected"
+        line = f"{len(self)} crystals, {len(self.rejected)} rejected"
         examples = [f"{name} ({reason})" for name, reason in self.rejected[:num_examples]]
         more = ["…"] if len(self.rejected) > num_examples else []
         return f"{line}: {'; '.join(examples + more)}" if examples else line

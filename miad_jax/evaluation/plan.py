@@ -152,9 +152,10 @@ def make_plan(
         hull_file = os.fspath(hull)
         hull = read_hull(hull, elements)
     missing = missing_packages()
-    if missing:
+    unneeded = {*(() if calculator == CHGNET else (CHGNET,)), *(() if coverage else ("matminer",))}
+    if lacking := [name for name in missing if name not in unneeded]:
         warnings.warn(
-            f"{', '.join(missing)} not installed, so what needs them is left out; to install: "
+            f"{', '.join(lacking)} not installed, so what needs them is left out; to install: "
             'pip install "miad_jax[eval]"',
             stacklevel=3,
         )

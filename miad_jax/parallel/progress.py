@@ -97,6 +97,9 @@ class _TerminalBar(Bar):
             initial=done,
             dynamic_ncols=True,
             leave=stays,
+            postfix="starting",
+            bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}"
+            "{postfix}]",
         )
 
     def update(self, done: float, numbers: Mapping[str, float] = {}) -> None:
@@ -111,18 +114,23 @@ class _TerminalBar(Bar):
         self._done += amount
         # Shares of a whole add up to a little more or less than it.
         done = round(self._done, 1)
+        done = int(done) if done == int(done) else done
         self._begin(done)
         self._bar.update(done - self._bar.n)
 
     def _begin(self, done: float) -> None:
         """Start the clock at the first call, unless that was all."""
         if not self._begun and done < self._bar.total:
-            self._bar.initial = self._bar.n = done
+            self._bar.initial = self._bar.n = self._bar.last_print_n = done
+            if self._bar.postfix == "starting":
+                self._bar.postfix = ""
             self._bar.unpause()
             self._bar.refresh()
         self._begun = True
 
     def part(self, description: str, total: float, unit: str = "") -> Bar:
+        if not sys.stderr.isatty():  # a notebook and a file know no line above
+            return Bar()
         return _TerminalBar(description, total, unit, 0, stays=False)
 
     def close(self) -> None:

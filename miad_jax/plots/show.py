@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,7 @@ class View:
         height: Of the page, in pixels.
     """
 
-    page: str
+    page: str = field(repr=False)
     height: int
 
     def _repr_html_(self) -> str:

@@ -171,7 +171,7 @@ def test_bad_rows_are_listed_with_their_reason_and_the_rest_is_used(tmp_path):
     assert "no CIF text" in reasons["empty"]
     assert "disordered" in reasons["disordered"]
     assert "[100]" in reasons["fermium"]
-    assert records.describe().startswith(f"{len(good) + 1} crystals, 5 rows rejected: mangled (")
+    assert records.describe().startswith(f"{len(good) + 1} crystals, 5 rejected: mangled (")
     assert_equal((crystals, records), load_dataset(path))
 
 

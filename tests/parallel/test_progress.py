@@ -1,5 +1,7 @@
 """What is shown of work that goes on, and where."""
 
+import sys
+
 import pytest
 
 from miad_jax.parallel.progress import Progress, TerminalProgress, as_progress
@@ -53,6 +55,7 @@ def test_the_rate_counts_from_the_first_call(monkeypatch):
     bar.close()
     assert (shown["n"] - shown["initial"], shown["n"]) == (10, 60)
     assert shown["elapsed"] < 100
+    assert shown["rate"] == pytest.approx(1.0)
 
 
 def test_the_rate_of_shares_counts_from_the_first_too(monkeypatch):
@@ -76,7 +79,8 @@ def test_work_of_one_call_keeps_its_time():
     assert (shown["initial"], shown["n"]) == (0, 3)
 
 
-def test_a_part_has_a_bar_below(capfd):
+def test_a_part_has_a_bar_below_on_a_terminal(capfd, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     with TerminalProgress().bar("sampling", 2) as bar:
         bar.advance(1)
         with bar.part("attempt 2 of 4", 2, "samples") as part:

@@ -308,7 +308,7 @@ def test_rows_that_cannot_be_read_are_told_with_their_reasons(tmp_path, monkeypa
     assert len(loaded.train) == 2
     line, _ = loaded.remarks
     assert "train split" in line
-    assert "2 crystals, 1 rows rejected: " in line
+    assert "2 crystals, 1 rejected: " in line
 
 
 @pytest.mark.slow
