@@ -12,6 +12,7 @@ from miad_jax.plots.summary import (
     REFERENCE_COLOUR,
     SAMPLE_COLOUR,
     label_axes,
+    num_bins,
     plot_atoms_per_cell,
     plot_densities,
     plot_elements,
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MAX_PROPERTIES = 3
+MANY = 300
+"""From so many crystals on a bar of one would not be seen on a linear axis."""
 
 
 def data_set_figure(
@@ -57,7 +60,8 @@ def data_set_figure(
     shown = dict(list(properties.items())[:MAX_PROPERTIES])
     second = below.subplots(1, 1 + len(shown), squeeze=False)[0]
     _histogram(second[0], longest_edges_angstrom, "Longest edge of the cell", "Å")
-    second[0].set_yscale("symlog")  # the few long ones are what one looks for
+    if len(longest_edges_angstrom) >= MANY:
+        second[0].set_yscale("symlog")  # the few long ones are what one looks for
     second[0].axvline(max_edge_angstrom, color=REFERENCE_COLOUR, linewidth=1.2)
     for axes, (name, values) in zip(second[1:], shown.items(), strict=True):
         _histogram(axes, values[np.isfinite(values)], name, "")
@@ -65,5 +69,5 @@ def data_set_figure(
 
 
 def _histogram(axes: Axes, values: np.ndarray, title: str, unit: str) -> None:
-    axes.hist(values, bins=40, color=SAMPLE_COLOUR)
+    axes.hist(values, bins=num_bins(len(values)), color=SAMPLE_COLOUR)
     label_axes(axes, title, unit, "crystals")

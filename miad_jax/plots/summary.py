@@ -135,10 +135,9 @@ def plot_densities(axes: Axes, densities_g_per_cm3: Sequence[float]) -> None:
     densities = np.asarray(densities_g_per_cm3, float)
     inside = densities[densities <= MAX_DENSITY_G_PER_CM3]
     upper = np.ceil(inside.max()) if inside.size else 1
-    num_bins = int(np.clip(2 * np.sqrt(inside.size), 8, 40))
     axes.hist(
         inside,
-        bins=np.linspace(0, upper, num_bins + 1).tolist(),
+        bins=np.linspace(0, upper, num_bins(inside.size) + 1).tolist(),
         color=SAMPLE_COLOUR,
         edgecolor="white",
         linewidth=0.5,
@@ -148,6 +147,11 @@ def plot_densities(axes: Axes, densities_g_per_cm3: Sequence[float]) -> None:
         text = f"{outside} above {MAX_DENSITY_G_PER_CM3:g} g/cm³"
         axes.text(0.98, 0.95, text, transform=axes.transAxes, ha="right", va="top", fontsize=9)
     label_axes(axes, "Density", "g/cm³", "crystals")
+
+
+def num_bins(num: int) -> int:
+    """Bins of a histogram of so many values."""
+    return int(np.clip(2 * np.sqrt(num), 8, 40))
 
 
 def _headline(num_samples: int, good_rows: Sequence[Mapping[str, Any]]) -> str:
