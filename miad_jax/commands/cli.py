@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import re
 import signal
 import socket
 import sys
@@ -31,6 +32,14 @@ from miad_jax.storage.cache import default_cache_dir
 from miad_jax.storage.files import out_of_space
 
 BAD_INPUT = 2
+HEADLINES = {
+    "asking": "What is asked",
+    "choosing": "The best of several",
+    "output": "What is printed",
+    "solving": "How steps are made",
+}
+"""By the module that defines the flags."""
+
 _OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
 
 
@@ -146,7 +155,9 @@ def parse(
         ValueError: If a flag is unknown or has a wrong value, with the nearest known name.
     """
     if any(arg in ("-h", "--help", "-help") for arg in argv[1:]):
-        print(f"{usage}\n\n{values.get_help(include_special_flags=False)}", flush=True)
+        listed = values.get_help(include_special_flags=False)
+        listed = re.sub(r"^[\w.]+\.(\w+):$", _headline, listed, flags=re.MULTILINE)
+        print(f"{usage}\n\n{listed}", flush=True)
         sys.exit(0)
     try:
         rest = values([_with_underscores(arg) for arg in argv])
@@ -166,6 +177,11 @@ def parse(
     if len(rest) < expected:
         raise ValueError(f"no {positional}: name it before or behind the flags")
     return rest[-1]
+
+
+def _headline(module: re.Match[str]) -> str:
+    """What the flags of a module are about."""
+    return f"{HEADLINES.get(module[1], 'Flags of the command')}:"
 
 
 def _moved(said: str, argv: Sequence[str]) -> str:
