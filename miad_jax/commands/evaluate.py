@@ -21,13 +21,12 @@ import sys
 import textwrap
 import warnings
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from absl import flags
 
 from miad_jax.commands import cli as command
-from miad_jax.commands import output
+from miad_jax.commands import output, workers
 from miad_jax.commands.relax import WEIGHTS_HELP
 from miad_jax.evaluation.pipeline import evaluate
 from miad_jax.evaluation.plan import EXTRA
@@ -35,7 +34,6 @@ from miad_jax.evaluation.results import EvaluationResult
 from miad_jax.evaluation.stability.hull_report import judge_sentences
 from miad_jax.evaluation.stability.nequix import NEQUIX
 from miad_jax.evaluation.tables import MAX_LINE_LENGTH, tables_text
-from miad_jax.parallel.dask import Dask
 from miad_jax.parallel.executor import Executor
 from miad_jax.sampling.devices import cores_as_devices
 
@@ -82,13 +80,7 @@ flags.DEFINE_bool(
 flags.DEFINE_string(
     "lemat", None, "Folder for the crystals as LeMat-GenBench reads them", flag_values=FLAGS
 )
-flags.DEFINE_integer("num_workers", None, "Worker processes; default: cores", flag_values=FLAGS)
-flags.DEFINE_string(
-    "scheduler",
-    None,
-    "Dask scheduler whose workers do the work, as tcp://host:8786; default: this machine works",
-    flag_values=FLAGS,
-)
+workers.define(FLAGS)
 flags.DEFINE_string(
     "dft_inputs", None, "Folder for VASP inputs of the crystals worth it", flag_values=FLAGS
 )
@@ -108,17 +100,8 @@ def main(argv: Sequence[str]) -> int:
         raise ValueError("no --reference: name a data set, or a folder with train.csv")
     if given.calculator == NEQUIX:
         cores_as_devices()
-    with _executor(given) as executor:
-        return _evaluate(given, samples, executor)
-
-
-def _executor(given: flags.FlagValues) -> AbstractContextManager[Executor | None]:
-    """The cluster that --scheduler names."""
-    if given.scheduler is None:
-        return nullcontext()
-    if given.num_workers is not None:
-        raise ValueError("--num_workers is of this machine: leave it out with --scheduler")
-    return Dask(given.scheduler, packages=("pymatgen", *EXTRA))
+    with workers.cluster_of(given, packages=EXTRA) as cluster:
+        return _evaluate(given, samples, cluster)
 
 
 def _evaluate(given: flags.FlagValues, samples: str, executor: Executor | None) -> int:

@@ -5,7 +5,8 @@ extxyz, or a CSV with a column `cif`. Cell and positions are relaxed by FIRE. DI
 with a row and a reason for every crystal, relaxed.extxyz, and a CIF of each relaxed crystal.
 
 Every relaxation is kept as soon as it is done, so the same command continues what was interrupted.
-The exit code is 1 if a worker process was lost over a crystal; the same command tries it again.
+With --scheduler a Dask cluster does the work (`miad_jax.parallel.dask`). The exit code is 1 if a
+worker process was lost over a crystal; the same command tries it again.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 from absl import flags
 
 from miad_jax.commands import cli as command
-from miad_jax.commands import output
+from miad_jax.commands import output, workers
 from miad_jax.evaluation.samples import load_samples
 from miad_jax.evaluation.stability.nequix import NEQUIX
 from miad_jax.evaluation.stability.potentials import prepare_potential
@@ -45,7 +46,7 @@ flags.DEFINE_float("fmax", 0.1, "Converged below this force, in eV/Å", flag_val
 flags.DEFINE_float(
     "seconds_per_crystal", 600, "A relaxation that takes longer is failed", flag_values=FLAGS
 )
-flags.DEFINE_integer("num_workers", None, "Worker processes; default: cores", flag_values=FLAGS)
+workers.define(FLAGS)
 output.define(FLAGS)
 
 
@@ -60,17 +61,19 @@ def main(argv: Sequence[str]) -> int:
     if given.calculator == NEQUIX:
         cores_as_devices()
     prepare_potential(given.calculator, given.weights, progress=out.progress)
-    with one_writer(folder):
+    with workers.cluster_of(given) as cluster, one_writer(folder):
         rows, found = relax_into(
             folder,
-            load_samples(source, num_workers=given.num_workers, progress=out.progress),
+            load_samples(
+                source, num_workers=given.num_workers, executor=cluster, progress=out.progress
+            ),
             source=source,
             calculator=given.calculator,
             weights=given.weights,
             max_steps=given.max_steps,
             fmax_ev_per_angstrom=given.fmax,
             seconds_per_crystal=given.seconds_per_crystal,
-            executor=pool,
+            executor=cluster or pool,
             progress=out.progress,
         )
     out.say(f"{sentence(rows)}; relaxed.csv, relaxed.extxyz and cif/ are in {folder}")

@@ -2,8 +2,8 @@
 
 Each thread of a Dask worker hands its request to a worker process of its own, as the bytes that
 came. A potential is therefore loaded once in a process and never used by two threads, a request
-that hangs or dies costs its process alone, and neither the Dask worker nor that process loads JAX.
-The source of the function comes with the request, so that every machine runs the same.
+that hangs or dies costs its process alone, and the Dask worker itself loads no JAX. The source of
+the function comes with the request, so that every machine runs the same.
 """
 
 from __future__ import annotations

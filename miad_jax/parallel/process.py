@@ -22,7 +22,10 @@ from typing import Any
 from miad_jax.parallel import worker
 from miad_jax.parallel.executor import WorkerFailure
 
-ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+ONE_THREAD = dict.fromkeys(
+    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "PJRT_NPROC"), "1"
+)
+"""Variables that are read by OpenMP, OpenBLAS, MKL, and JAX on a CPU."""
 
 
 def script_of(function: Callable[[Any], Any]) -> str:

@@ -8,8 +8,10 @@ import sys
 import ase.io
 import numpy as np
 import pytest
+from absl import flags
 from pymatgen.core import Lattice, Structure
 
+from miad_jax.commands import workers
 from miad_jax.evaluation.stability import potential
 from miad_jax.evaluation.stability.relaxed import COLUMNS
 from miad_jax.parallel.executor import Serial
@@ -173,6 +175,7 @@ def test_a_lost_worker_is_told(folder):
         (("--calculator=no_such:x",), "'no_such:x' is missing: install it"),
         (("--weights=x.nqx",), "'costless:Raw' brings its own"),
         (("--max_steps=-1",), "max_steps is -1"),
+        (("--scheduler=tcp://host:8786",), "--num_workers is of this machine"),
     ],
 )
 def test_what_cannot_be_is_said_before_anything_runs(folder, arguments, message):
@@ -203,3 +206,24 @@ def test_samples_are_relaxed_as_a_last_step(folder, monkeypatch):
     again = run_command("sample", *given, "--relax=costless:Flat")
     assert again.returncode == 0, again.stderr
     assert rows_of(out / "relaxed") == rows
+
+
+@pytest.mark.parametrize(
+    ("calculator", "packages"),
+    [
+        ("chgnet", ["pymatgen", "smact", "chgnet", "torch"]),
+        ("nequix", ["pymatgen", "smact", "nequix", "jax"]),
+        ("sevennet", ["pymatgen", "smact", "sevenn", "torch"]),
+        ("costless:Raw", ["pymatgen", "smact"]),
+    ],
+)
+def test_the_workers_of_a_cluster_have_the_packages_of_the_potential(
+    calculator, packages, monkeypatch
+):
+    monkeypatch.setattr(workers, "Dask", lambda scheduler, packages: (scheduler, [*packages]))
+    values = flags.FlagValues()
+    workers.define(values)
+    flags.DEFINE_string("calculator", calculator, "", flag_values=values)
+    values(["relax", "--scheduler=tcp://host:8786"])
+    found = workers.cluster_of(values, packages=["smact"])
+    assert found == ("tcp://host:8786", packages)

@@ -26,6 +26,9 @@ PACKAGES = {
 }
 """The module of each potential that has a name, and how it is installed."""
 
+DEPENDS_ON = {CHGNET: ("chgnet", "torch"), NEQUIX: ("nequix", "jax"), SEVENNET: ("sevenn", "torch")}
+"""Packages on whose versions the results of a potential depend."""
+
 NAMED_WEIGHTS = {NEQUIX: tuple(WEIGHTS), SEVENNET: ("7net-l3i5", "7net-0")}
 """Weights that have a name; the first are the default."""
 

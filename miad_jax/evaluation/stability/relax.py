@@ -11,9 +11,10 @@ and the rest goes on. One that took its worker down is tried again by the next c
 outlasted its limit when that is longer; to try another again, delete its file.
 
 The potential is "chgnet" or "sevennet", whose weights come with them, "nequix", or any ASE
-calculator as "module:factory". NequIX runs in this process, in batches (`batches`); the others run
-crystal by crystal in workers, which may hang or die. A factory is called without arguments, and it
-or its module says what its energies are and, if it has any, where its weights are:
+calculator as "module:factory". NequIX runs in batches (`batches`), in this process or, a few
+crystals a task, on a Dask cluster (`on_cluster`); the others run crystal by crystal in workers,
+which may hang or die. A factory is called without arguments, and it or its module says what its
+energies are and, if it has any, where its weights are:
 
     from fairchem.core import OCPCalculator
 
@@ -43,6 +44,7 @@ from typing import TYPE_CHECKING, Any
 from miad_jax.evaluation.stability import potential
 from miad_jax.evaluation.stability.batches import relax_in_batches
 from miad_jax.evaluation.stability.nequix import NEQUIX, find_weights, load_nequix
+from miad_jax.evaluation.stability.on_cluster import relax_on_cluster
 from miad_jax.evaluation.stability.potential import CHGNET, Record
 from miad_jax.evaluation.stability.potentials import check_potential
 from miad_jax.evaluation.stability.relaxation import Relaxation, outcome_of, record_of
@@ -55,6 +57,7 @@ from miad_jax.evaluation.stability.relaxation_folder import (
     write_record,
 )
 from miad_jax.evaluation.stability.suitability import request_of, why_not
+from miad_jax.parallel.dask import Dask
 from miad_jax.parallel.executor import Executor, WorkerFailure
 from miad_jax.parallel.pool import Pool
 from miad_jax.parallel.progress import Progress, as_progress
@@ -105,7 +108,8 @@ def relax(
             more.
         executor: Where crystals are relaxed; local worker processes of one thread each, one for
             each usable core, when None. `Serial` relaxes in this process, without the limit. NequIX
-            takes of it the number of workers: so many devices of JAX at most.
+            runs on a `Dask` cluster; of other executors it takes the number of workers: so many
+            devices of JAX at most.
         progress: Where to show how far it has come.
 
     Returns:
@@ -180,6 +184,8 @@ def _run(
     """Relax what is asked for, in workers or in batches."""
     if calculator != NEQUIX or not requests:
         return executor.map(potential.relax, requests, seconds=seconds)
+    if isinstance(executor, Dask):
+        return relax_on_cluster(requests, executor, seconds)
     return relax_in_batches(
         load_nequix(find_weights(weights, progress)),
         requests,
