@@ -43,8 +43,8 @@ EXIT_CODES = {
     "do.",
     start.INTERRUPTED: "The command was interrupted by Ctrl-C, SIGTERM or SIGHUP. The same command "
     "continues. A training takes a first signal as a request: it ends with a checkpoint, and 0.",
-    134: "One of several processes was lost, and JAX ended this one, with a message of its own. The "
-    "same command continues.",
+    134: "One of several processes was lost, and JAX ended this one with a message of its own. "
+    "The same command continues.",
 }
 
 
