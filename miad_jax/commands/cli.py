@@ -164,7 +164,7 @@ def parse(
         values.flag_values_dict()  # a configuration file that could not be loaded says so here
     except (AttributeError, KeyError) as error:
         said = str(error).replace("\\n", " ").replace("\\", "").strip("\"'")
-        said = said.replace("' Did", "; did")
+        said = said.replace("' Did", ". Did")
         raise ValueError(f"no such field of the configuration: {_moved(said, argv)}") from error
     except (flags.Error, OSError, TypeError) as error:
         # An error inside a configuration file comes as a traceback: its last line says it.
