@@ -40,7 +40,7 @@ from miad_jax.evaluation.report.pictures import (
     subject,
 )
 from miad_jax.evaluation.results import EvaluationResult
-from miad_jax.evaluation.stability.hull_report import judge_sentences
+from miad_jax.evaluation.stability.hull_report import judge_sentences, phases_by_system
 from miad_jax.evaluation.tables import shown
 from miad_jax.plots.scene import DRAWING
 
@@ -99,6 +99,7 @@ def html_page(
         facts=list(_flatten({x: result.settings[x] for x in FACTS if result.settings.get(x)})),
         headline=_headline(rows),
         judge=judge_sentences(result.rows, result.settings),
+        phases=phases_by_system(result.rows),
         done=result.done,
         to_come=result.to_come,
         in_short=[

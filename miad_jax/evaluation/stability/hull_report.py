@@ -81,10 +81,24 @@ def judge_sentences(rows: Rows, settings: Mapping[str, Any]) -> list[str]:
     return found
 
 
+def phases_by_system(rows: Rows) -> list[tuple[str, int]]:
+    """Chemical systems of the samples that were measured, and how many compounds compete in each.
+
+    Those where the hull is thinnest come first.
+    """
+    systems = {str(row["chemical_system"]): count for row, count in _measured(rows)}
+    return sorted(systems.items(), key=lambda item: (item[1], item[0]))
+
+
 def _counts(rows: Rows) -> list[int]:
     """Numbers of competing compounds of the samples that were measured."""
+    return [count for _, count in _measured(rows)]
+
+
+def _measured(rows: Rows) -> list[tuple[Mapping[str, Any], int]]:
+    """Samples with a known energy above the hull, with their numbers of competing compounds."""
     return [
-        int(row["num_competing_phases"])
+        (row, int(row["num_competing_phases"]))
         for row in rows
         if row.get("e_above_hull_ev_per_atom") is not None
         and row.get("num_competing_phases") is not None

@@ -6,6 +6,7 @@ from miad_jax.evaluation.stability.hull_report import (
     POTENTIAL_ERROR,
     hull_rates,
     judge_sentences,
+    phases_by_system,
     radioactive_elements,
     radioactive_rate,
 )
@@ -51,3 +52,11 @@ def test_the_hull_is_named_with_its_density_and_what_is_radioactive():
         "1 samples hold radioactive elements: Pm, U.",
     ]
     assert judge_sentences([row(None, None)], {}) == []
+
+
+def test_each_chemical_system_is_listed_once_where_the_hull_is_thinnest_first():
+    systems = ("Cl-Na", "O-Ti", "Cl-Na", "Fe", "Pm-U")
+    rows = [x | {"chemical_system": system} for x, system in zip(ROWS, systems, strict=True)]
+    rows[2] |= {"num_competing_phases": 0}
+    assert phases_by_system(rows) == [("Cl-Na", 0), ("O-Ti", 7)]
+    assert phases_by_system([]) == []
