@@ -72,10 +72,10 @@ def test_a_run_killed_before_its_validation_makes_up_for_it(
 ):
     validate = ShardedTraining.validate
 
-    def killed(self):
+    def killed(self, bar):
         if Checkpoints(tmp_path).latest() == step:
             raise Killed
-        return validate(self)
+        return validate(self, bar)
 
     with monkeypatch.context() as patch:
         patch.setattr(ShardedTraining, "validate", killed)
