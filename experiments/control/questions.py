@@ -53,6 +53,12 @@ def elements(reference: str, num: int) -> Iterator[Question]:
         yield Question(system, num, Request.of(chemical_system=system))
 
 
+def neutral(reference: str, num: int) -> Iterator[Question]:
+    """The same systems, in compositions that can be neutral."""
+    for system in systems(reference):
+        yield Question(system, num, Request.of(chemical_system=system, neutral=True))
+
+
 def numbers(reference: str, num: int) -> Iterator[Question]:
     """Numbers of atoms, exact and in a range."""
     for text in RANGES:
@@ -108,6 +114,7 @@ def variations(reference: str, num: int) -> Iterator[Question]:
 
 PARTS: dict[str, Callable[[str, int], Iterator[Question]]] = {
     "elements": elements,
+    "neutral": neutral,
     "numbers": numbers,
     "completion": completion,
     "formulas": formulas,

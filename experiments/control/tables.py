@@ -168,6 +168,7 @@ def stability(answers: Sequence[Answer], reference: str) -> list[Row]:
 
 TABLES: dict[str, Callable[[Sequence[Answer], str], list[Row]]] = {
     "elements": elements,
+    "neutral": elements,
     "numbers": numbers,
     "completion": completion,
     "formulas": formulas,
