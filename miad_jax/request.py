@@ -154,6 +154,15 @@ class Request:
                 "a formula says which atoms there are: leave out elements, contain, without, "
                 "chemical_system, neutral and num_atoms"
             )
+        if self.neutral and self.elements is not None:
+            least, greatest = _oxidation_states()[sorted(self.elements)].T
+            if least.min() > 0 or greatest.max() < 0:
+                names = ", ".join(_symbols(self.elements))
+                sign = "positive" if least.min() > 0 else "negative"
+                raise ValueError(
+                    f"the common oxidation states of {names} are all {sign}, so that they cannot "
+                    "add up to 0: leave out neutral, or allow other elements"
+                )
         if self.formula_units and not self.formulas:
             raise ValueError("formula_units are given without a formula: add formula")
         if self.given is None and (self.added or self.keep_cell):

@@ -46,6 +46,8 @@ def test_elements_as_people_write_them():
         ({"contain": "He", "without": "noble"}, "He must occur and may not"),
         ({"elements": "He", "without": "noble"}, "no element is left"),
         ({"chemical_system": "Li-O", "elements": "Li"}, "both say what may occur"),
+        ({"chemical_system": "In-Nd-Pd", "neutral": True}, "Pd, In, Nd are all positive"),
+        ({"elements": "He,F", "neutral": True, "without": "noble"}, "of F are all negative"),
         ({"num_atoms": "8..4"}, r"num_atoms is 8\.\.4; allowed: a whole number from 1 on, or a"),
         ({"num_atoms": "many"}, "num_atoms is many"),
         ({"num_atoms": 0}, "num_atoms is 0"),

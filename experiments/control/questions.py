@@ -14,7 +14,7 @@ from miad_jax.crystal import Crystal
 from miad_jax.request import Request
 
 SYSTEMS = 10
-RANGES = ("6", "12", "4..8", "8..16")
+RANGES = ("6", "12", "4..8", "8..12")
 REMOVED = (1, 2, 4)
 NUMBERS_OF_ELEMENTS = (2, 3, 4)
 DENSITIES = (3.0, 5.0, 8.0, 12.0)
@@ -54,9 +54,13 @@ def elements(reference: str, num: int) -> Iterator[Question]:
 
 
 def neutral(reference: str, num: int) -> Iterator[Question]:
-    """The same systems, in compositions that can be neutral."""
+    """The same systems, in compositions that can be neutral; without those of metals alone."""
     for system in systems(reference):
-        yield Question(system, num, Request.of(chemical_system=system, neutral=True))
+        try:
+            request = Request.of(chemical_system=system, neutral=True)
+        except ValueError:
+            continue
+        yield Question(system, num, request)
 
 
 def numbers(reference: str, num: int) -> Iterator[Question]:
