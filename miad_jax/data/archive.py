@@ -19,9 +19,8 @@ from miad_jax.data.folder import found
 from miad_jax.data.row import (
     Row,
     crystal_rows,
-    is_cif,
+    is_crystal_file,
     is_hidden,
-    is_poscar,
     named_as_crystals,
     names_cifs,
 )
@@ -50,7 +49,7 @@ def read_zip(path: Path) -> Iterator[Row]:
             ]
             names = [PurePosixPath(x.filename) for x in members]
             crystals = sorted(
-                (x for x, name in zip(members, names, strict=True) if _is_crystal(name)),
+                (x for x, name in zip(members, names, strict=True) if is_crystal_file(name)),
                 key=lambda x: x.filename,
             )
             if not crystals:
@@ -146,8 +145,4 @@ def _may_hold_crystals(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> boo
     if name.suffix.lower() == ".csv":
         with opened_member(archive, member, member.filename) as file:
             return names_cifs(file.readline(_LONGEST_HEADER).decode(errors="replace"))
-    return named_as_crystals(name) and not _is_crystal(name)
-
-
-def _is_crystal(name: PurePosixPath) -> bool:
-    return is_cif(name) or is_poscar(name)
+    return named_as_crystals(name) and not is_crystal_file(name)

@@ -12,9 +12,8 @@ from pathlib import Path
 from miad_jax.data.row import (
     Row,
     crystal_rows,
-    is_cif,
+    is_crystal_file,
     is_hidden,
-    is_poscar,
     named_as_crystals,
     names_cifs,
 )
@@ -27,7 +26,7 @@ def crystal_files(folder: Path) -> list[Path]:
     Links to files and folders are followed. What is hidden is left out: editors, notebooks and
     systems keep copies there.
     """
-    found = [x for x in _files(folder) if is_cif(x) or is_poscar(x) or not x.exists()]
+    found = [x for x in _files(folder) if is_crystal_file(x) or not x.exists()]
     return sorted(found)
 
 

@@ -34,7 +34,7 @@ from miad_jax.data.reading import (
     split_file,
     suffix,
 )
-from miad_jax.data.row import Row, is_cif, is_hidden, is_poscar
+from miad_jax.data.row import Row, is_crystal_file, is_hidden
 from miad_jax.parallel.executor import Executor
 from miad_jax.parallel.progress import Progress
 from miad_jax.spelling import did_you_mean
@@ -286,7 +286,7 @@ def _fingerprint(sources: Sequence[Path], settings: Mapping[str, object]) -> str
     for source in sources:
         files = crystal_files(source) if source.is_dir() else [source]
         for file in files:
-            named = file.name if is_cif(file) or is_poscar(file) else suffix(file)
+            named = file.name if is_crystal_file(file) else suffix(file)
             name = file.relative_to(source).as_posix() if source.is_dir() else named
             content = ""
             if file.exists():  # and no broken link

@@ -18,7 +18,7 @@ from typing import Any
 from miad_jax.data.archive import read_zip
 from miad_jax.data.extxyz import name_and_columns, not_periodic, read_extxyz
 from miad_jax.data.folder import read_crystal_file, read_folder
-from miad_jax.data.row import Row, is_cif, is_poscar
+from miad_jax.data.row import Row, is_crystal_file
 from miad_jax.data.text import MAX_CRYSTAL_BYTES, TooLarge, printable, table_lines
 
 SPLITS = ("train", "val", "test")
@@ -44,7 +44,7 @@ def read_rows(path: str | os.PathLike[str]) -> Iterator[Row]:
     reader = READERS.get(suffix(path))
     if path.is_dir():
         reader = read_folder
-    elif is_cif(path) or is_poscar(path):
+    elif is_crystal_file(path):
         reader = read_crystal_file
     if reader is None:
         raise ValueError(

@@ -58,6 +58,11 @@ def is_poscar(path: PurePath) -> bool:
     )
 
 
+def is_crystal_file(path: PurePath) -> bool:
+    """Whether a name is that of a CIF or a POSCAR."""
+    return is_cif(path) or is_poscar(path)
+
+
 def is_packed(path: PurePath) -> bool:
     """Whether a name is that of an archive or of a compressed file."""
     return _PACKED.search(path.name) is not None

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
+STARTING = "starting"
+"""What a bar says until something is done."""
+
 
 class Bar:
     """How far one piece of work has come; a context manager that closes itself.
@@ -97,7 +100,7 @@ class _TerminalBar(Bar):
             initial=done,
             dynamic_ncols=True,
             leave=stays,
-            postfix="starting",
+            postfix=STARTING,
             bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}"
             "{postfix}]",
         )
@@ -120,10 +123,10 @@ class _TerminalBar(Bar):
 
     def _begin(self, done: float) -> None:
         """Start the clock at the first call, unless that was all."""
+        if not self._begun and self._bar.postfix == STARTING:
+            self._bar.postfix = ""
         if not self._begun and done < self._bar.total:
             self._bar.initial = self._bar.n = self._bar.last_print_n = done
-            if self._bar.postfix == "starting":
-                self._bar.postfix = ""
             self._bar.unpause()
             self._bar.refresh()
         self._begun = True

@@ -35,6 +35,15 @@ def test_lines_and_bars_go_to_standard_error(loud, capfd):
     assert "3/3" in err
 
 
+def test_a_bar_that_is_done_at_once_is_not_starting(capfd):
+    with TerminalProgress().bar("sampling", 4, "samples") as bar:
+        bar.advance(4)
+    first, last = capfd.readouterr().err.strip().split("\r")
+    assert "starting" in first
+    assert "4/4" in last
+    assert "starting" not in last
+
+
 def test_a_users_own_progress_is_taken_as_it_is():
     mine = Progress()
     assert as_progress(mine) is mine
