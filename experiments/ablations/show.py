@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -52,9 +53,14 @@ def write(out: Path, size: Size, seeds: range) -> str:
 
 
 def training_sizes(out: Path) -> np.ndarray | None:
-    """Numbers of atoms of the crystals that MiAD was trained on; None where it is not trained."""
-    run = out / crystals.BOTH[0] / "0" / "run"
-    if not (run / "checkpoints").exists():
-        return None
-    histogram = load_model(run).histogram
+    """Numbers of atoms of the crystals that MiAD was trained on; None where it is not trained.
+
+    They are kept in OUT, so that the table can be made where the training is not.
+    """
+    file, run = out / "training_sizes.json", out / crystals.BOTH[0] / "0" / "run"
+    if not file.exists():
+        if not (run / "checkpoints").exists():
+            return None
+        write_atomically(file, json.dumps(load_model(run).histogram.tolist()) + "\n")
+    histogram = json.loads(file.read_text())
     return np.repeat(np.arange(len(histogram)), histogram)
