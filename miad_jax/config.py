@@ -63,6 +63,7 @@ def default_config() -> ConfigDict:
     config.data.val_fraction = 0.1  # share for validation, chosen by the seed, if there is no split
     config.data.max_num_atoms = config_dict.placeholder(int)  # leave larger crystals out
     config.data.max_edge_angstrom = config_dict.placeholder(float)  # leave longer cells out
+    config.data.any_axes = False  # draw order and direction of a crystal's axes in every step
     config.data.properties = ()  # what the network is told: columns, or computed of crystals
     config.data.property_dropout = 0.2  # share of crystals for which each is left out in training
 

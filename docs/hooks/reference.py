@@ -31,7 +31,7 @@ FORMULAS = (
     *("sampling.times", "sampling.corrector", "sampling.solvers.ancestral"),
     *("sampling.solvers.heun", "sampling.solvers.predictor_corrector", "sampling.quality"),
     *("sampling.sampler", "sampling.control", "sampling.elements", "sampling.counts"),
-    *("training.tasks", "network.embeddings", "network.properties"),
+    *("training.tasks", "training.axes", "network.embeddings", "network.properties"),
 )
 """Modules of the package that hold formulas of the science pages."""
 

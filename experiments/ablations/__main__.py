@@ -30,7 +30,7 @@ from experiments.ablations.trainings import (
     types_weight,
 )
 from experiments.claims.numbers import entry_of
-from experiments.mp20.work import draw, judge, train
+from experiments.mp20.work import are_drawn, draw, judge, train
 
 
 def main() -> None:
@@ -60,7 +60,8 @@ def main() -> None:
                 fields |= {"keep_checkpoints": curve.KEPT if name in BOTH else 1}
                 every = max(steps // (2 * curve.POINTS), 1)
                 fields |= {"checkpoint_every": every, "validate_every": every}
-                train(variant, options.data, folder / "run", **fields)
+                if not are_drawn(folder / "samples"):
+                    train(variant, options.data, folder / "run", **fields)
                 sample(folder / "run", folder, options, size)
                 if "curve" in parts and name in BOTH:
                     for checkpoint, place in curve.earlier(folder):
@@ -78,7 +79,8 @@ def is_done(report: Path, options: argparse.Namespace) -> bool:
 def sample(checkpoint: Path, folder: Path, options: argparse.Namespace, size: Size) -> None:
     """Draw samples and judge them, with energies where there is a hull."""
     samples, report = folder / "samples", folder / "report"
-    draw(checkpoint, options.samples or size.samples, samples, "--record_num_atoms")
+    if not are_drawn(samples):
+        draw(checkpoint, options.samples or size.samples, samples, "--record_num_atoms")
     if options.hull is None:
         if not is_done(report, options):  # one with energies is not replaced
             judge(samples, options.data, report, "--nocoverage", "--calculator=none")

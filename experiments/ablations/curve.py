@@ -20,28 +20,32 @@ KEPT = 3 * POINTS
 
 
 def earlier(folder: Path) -> list[tuple[Path, Path]]:
-    """Checkpoints before the end of a training, and where their samples go."""
-    return [(x, folder / "curve" / x.name) for x in points(folder)[:-1]]
+    """Checkpoints before the end of a training, and where their samples go.
 
-
-def points(folder: Path) -> list[Path]:
-    """The checkpoints nearest to equal parts of a training; none where it has too few."""
+    They are the nearest to equal parts of the training; none where it has too few.
+    """
     found = (folder / "run" / "checkpoints").glob("[0-9]*")
     steps = {int(x.name): x for x in found if x.name.isdecimal()}
     if len(steps) < POINTS:
         return []
     distances = np.abs(np.arange(1, POINTS + 1) * max(steps) / POINTS - np.array([*steps])[:, None])
-    return [[*steps.values()][i] for i in distances.argmin(0)]
+    nearest = [[*steps.values()][i] for i in distances.argmin(0)[:-1]]
+    return [(x, folder / "curve" / x.name) for x in nearest]
+
+
+def points(folder: Path) -> list[tuple[int, Path]]:
+    """Steps whose samples were drawn, and where they are; the last is the end of the training."""
+    logged = [x["step"] for x in lines(folder / "run" / "metrics.jsonl") if "step" in x]
+    found = sorted((int(x.name), x) for x in (folder / "curve").glob("[0-9]*"))
+    return [*found, (max(logged), folder)] if len(found) == POINTS - 1 else []
 
 
 def reports(out: Path, name: str, seeds: range, point: int) -> list[Path]:
     """Reports of all seeds at a point of the curve, counted from 0."""
     found = []
     for folder in (out / name / str(seed) for seed in seeds):
-        if checkpoints := points(folder):
-            last = point == POINTS - 1
-            place = folder if last else folder / "curve" / checkpoints[point].name
-            found.append(place / "report")
+        if places := points(folder):
+            found.append(places[point][1] / "report")
     return found
 
 
@@ -64,8 +68,8 @@ def table(out: Path, seeds: range) -> str:
 def _epochs(out: Path, seeds: range, point: int) -> str | None:
     """Passes over the training crystals up to a checkpoint of MiAD."""
     for folder in (out / BOTH[0] / str(seed) for seed in seeds):
-        if checkpoints := points(folder):
-            step = int(checkpoints[point].name)
+        if places := points(folder):
+            step = places[point][0]
             logged = [x for x in lines(folder / "run" / "metrics.jsonl") if "epoch" in x]
             return f"{step * logged[-1]['epoch'] / logged[-1]['step']:.1f}"
     return None

@@ -3,7 +3,8 @@
     python -m experiments.mp20 --data=DIR [--minutes=40] [--core=0] [--only=NAME,NAME]
 
 A training has as many steps as find room in the minutes at its own step time, which is measured
-before: so other work on the machine changes no result. Its learning rate falls to the end. What OUT
+before: so other work on the machine changes no result, and OUT with the step times can be taken to
+another machine to train there. Its learning rate falls to the end. What OUT
 holds is not made again, and an interrupted training goes on. OUT is `experiments/mp20/results`, of
 which logs and reports are in the repository. `--show` prints the table alone.
 """
@@ -35,11 +36,9 @@ def main() -> None:
             parser.error("give --data")
         os.sched_setaffinity(0, {options.core})
         for name in options.only.split(","):
-            seconds = step_seconds(VARIANTS[name], options.data, options.out / name)
+            timed = VARIANTS[name].steps_of or name
+            seconds = step_seconds(VARIANTS[timed], options.data, options.out / timed)
             if not options.time:
-                same = VARIANTS[name].steps_of
-                if same is not None:
-                    seconds = step_seconds(VARIANTS[same], options.data, options.out / same)
                 steps = int(60 * options.minutes / seconds)
                 run(VARIANTS[name], options.data, options.out / name, steps)
     print(markdown(options.out, VARIANTS))

@@ -27,15 +27,16 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 
 def markdown(out: Path, names: Iterable[str]) -> str:
-    """A row for every one of these whose step has been timed; numbers where it has ended."""
+    """A row for every one of these that was timed or trained; numbers where it has ended."""
     head = ["", "ms a step", "steps", *LOSSES, *NUMBERS.values()]
     rows = [head, ["---"] * len(head)]
     for name in names:
         step = out / name / "step.json"
-        if not step.exists():
-            continue
-        milliseconds = f"{1000 * json.loads(step.read_text())['seconds']:.0f}"
         logged = lines(out / name / "run" / "metrics.jsonl")
+        if not step.exists() and not logged:
+            continue
+        seconds = json.loads(step.read_text())["seconds"] if step.exists() else None
+        milliseconds = "–" if seconds is None else f"{1000 * seconds:.0f}"
         ended = [line for line in logged if "validation_loss" in line]
         if not ended:
             rows.append([name, milliseconds, *["–"] * (len(head) - 2)])

@@ -27,7 +27,8 @@ class Variant:
     Attributes:
         config: Configuration file and variant.
         changes: Fields that differ from the recipe.
-        steps_of: The variant whose number of steps it takes, instead of equal minutes.
+        steps_of: The variant whose number of steps it takes: its own step costs the same, or the
+            steps and not the minutes are to be equal.
         recipe: Fields that differ from the configuration file's.
     """
 
@@ -54,8 +55,8 @@ VARIANTS = {
             "sampling.coords_ahead": 0.0,
         }
     ),
-    "rate-3e-4": Variant(changes={"optimizer.learning_rate": 3e-4}),
-    "rate-1e-3": Variant(changes={"optimizer.learning_rate": 1e-3}),
+    "rate-3e-4": Variant(changes={"optimizer.learning_rate": 3e-4}, steps_of="transformer"),
+    "rate-1e-3": Variant(changes={"optimizer.learning_rate": 1e-3}, steps_of="transformer"),
     "batch-64": Variant(changes={"batch_size": 64}),
     "batch-256": Variant(changes={"batch_size": 256}),
     "mixture": Variant(

@@ -35,8 +35,9 @@ def run(variant: Variant, data: str, out: Path, steps: int, samples: int = SAMPL
     """Train for so many steps, sample, and judge; nothing where there is a report."""
     if entry_of(out / "report", "read") is not None:
         return
-    train(variant, data, out / "run", num_steps=steps, checkpoint_every=200)
-    draw(out / "run", samples, out / "samples")
+    if not are_drawn(out / "samples"):
+        train(variant, data, out / "run", num_steps=steps, checkpoint_every=200)
+        draw(out / "run", samples, out / "samples")
     judge(out / "samples", data, out / "report", "--calculator=none", "--nocoverage")
 
 
@@ -52,6 +53,11 @@ def train(variant: Variant, data: str, workdir: Path, **fields: Any) -> None:
     done = max(line.get("step", 0) for line in lines(workdir / "metrics.jsonl"))
     if done < fields.get("num_steps", 0):
         sys.exit(f"interrupted at step {done} of {workdir}; the same command continues")
+
+
+def are_drawn(samples: Path) -> bool:
+    """Whether a folder holds all its samples, which are judged without the checkpoint."""
+    return (samples / "samples.npz").exists()
 
 
 def draw(checkpoint: Path, samples: int, out: Path, *options: str) -> None:

@@ -16,7 +16,7 @@ import os
 from pathlib import Path
 
 from experiments.claims.numbers import entry_of
-from experiments.mp20.work import draw, judge, train
+from experiments.mp20.work import are_drawn, draw, judge, train
 from experiments.perov_carbon.sets import PUBLISHED, SETS, TWO_CORES, variant
 from experiments.perov_carbon.show import METHODS, POINTS, write
 
@@ -54,8 +54,9 @@ def main() -> None:
                 fields |= {"checkpoint_every": every, "validate_every": every}
             else:
                 fields |= {"validate_every": 10_000, "checkpoint_every": 10_000}
-            train(chosen, data, folder / "run", **fields)
-            draw(folder / "run", samples, folder / "samples")
+            if not are_drawn(folder / "samples"):
+                train(chosen, data, folder / "run", **fields)
+                draw(folder / "run", samples, folder / "samples")
             judge(folder / "samples", data, folder / "report", "--calculator=none")
     print(write(options.out))
 

@@ -211,6 +211,7 @@ def make_objective(config: ConfigDict, size: int) -> Objective:
         ema_decay=config.optimizer.ema_decay,
         tasks=tasks,
         property_dropout=config.data.property_dropout,
+        any_axes=config.data.any_axes,
     )
 
 

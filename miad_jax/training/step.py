@@ -31,12 +31,13 @@ from miad_jax.diffusion.losses import (
 )
 from miad_jax.mirage import Placement, infuse
 from miad_jax.network import Network
+from miad_jax.training.axes import draw_axes
 from miad_jax.training.ema import update_ema
 from miad_jax.training.state import TrainState
 from miad_jax.training.tasks import Tasks, drop_properties
 
-TASK, DROPOUT = 2**31, 2**31 + 1
-"""Streams of a crystal's key in a step: what it is used for, and which properties are left out."""
+TASK, DROPOUT, AXES = 2**31, 2**31 + 1, 2**31 + 2
+"""Streams of a crystal's key in a step: its use, the properties left out, the order of its axes."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class Objective:
         ema_decay: Decay of the averaged parameters.
         tasks: What crystals are used for in training.
         property_dropout: Probability that a property of a crystal is left out in training.
+        any_axes: Whether the axes of a training crystal are drawn anew in every step.
     """
 
     net: Network
@@ -66,6 +68,7 @@ class Objective:
     ema_decay: float = 0.999
     tasks: Tasks = field(default_factory=Tasks)
     property_dropout: float = 0.0
+    any_axes: bool = False
 
 
 def train_step(
@@ -116,8 +119,8 @@ def validation_loss(
 ) -> LossTerms:
     """The losses of a data set or a part of it, once, on keys that are the same at every call.
 
-    Crystals are generated from nothing, whatever the tasks of training are, and no property is
-    told: so losses of runs with different tasks and properties can be compared.
+    Crystals are generated from nothing, whatever the tasks of training are, no property is told,
+    and axes are as they came: so losses of runs that differ in these can be compared.
 
     Args:
         objective: What is minimised.
@@ -132,7 +135,8 @@ def validation_loss(
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, index)
     there = jnp.minimum(index, num - 1)
     crystal = jax.tree.map(lambda x: x[there], crystal)
-    example = _example(replace(objective, tasks=Tasks()), keys, crystal, index < num)
+    as_they_are = replace(objective, tasks=Tasks(), any_axes=False)
+    example = _example(as_they_are, keys, crystal, index < num)
 
     def add(total: LossTerms, part: Any) -> tuple[LossTerms, None]:
         return total + _terms(objective, params, part), None
@@ -145,6 +149,8 @@ def _example(
 ) -> Example:
     """Infused and noised crystals; those that are not valid become padding."""
     infuse_keys, time_keys, noise_keys = jax.vmap(jax.random.split, (0, None), 1)(keys, 3)
+    if objective.any_axes:
+        crystal = jax.vmap(draw_axes)(streams(keys, AXES), crystal)
     if objective.num_atoms is not None:
 
         def infuse_one(key: PRNGKeyArray, crystal: Crystal) -> Crystal:

@@ -12,7 +12,7 @@ from flax.traverse_util import flatten_dict
 from experiments.ablations import cost
 from experiments.ablations import trainings as ablations
 from experiments.ablations.crystals import changing
-from experiments.ablations.curve import points
+from experiments.ablations.curve import earlier, points
 from experiments.ablations.show import write
 from experiments.ablations.studies import studies
 from experiments.claims.claim import Claim
@@ -211,8 +211,14 @@ def test_infusion_carries_over_where_no_number_is_smaller(tmp_path):
 def test_the_curve_passes_over_checkpoints_of_interruptions(tmp_path):
     for step in (1000, 1370, 2000, 2010, 3001, 4000):
         (tmp_path / "run" / "checkpoints" / str(step)).mkdir(parents=True)
-    assert [x.name for x in points(tmp_path)] == ["1000", "2000", "3001", "4000"]
-    assert points(tmp_path / "elsewhere") == []
+    drawn = earlier(tmp_path)
+    assert [x.name for x, _ in drawn] == ["1000", "2000", "3001"]
+    assert earlier(tmp_path / "elsewhere") == points(tmp_path / "elsewhere") == []
+    for _, place in drawn:
+        place.mkdir(parents=True)
+    (tmp_path / "run" / "metrics.jsonl").write_text('{"step": 4000}\n')
+    assert [step for step, _ in points(tmp_path)] == [1000, 2000, 3001, 4000]
+    assert points(tmp_path)[-1][1] == tmp_path
 
 
 @pytest.mark.parametrize("name", sets.SETS)
