@@ -155,10 +155,11 @@ def transformer(config: ConfigDict) -> None:
         *("spacegroup_number", "num_elements", "density"),
     )
     config.data.property_dropout = 0.8
-    config.tasks.generate = 0.7
-    config.tasks.structure = 0.12
-    config.tasks.complete = 0.12
-    config.tasks.cell = 0.06
+    config.data.any_axes = True
+    config.tasks.generate = 0.65
+    config.tasks.structure = 0.2
+    config.tasks.complete = 0.1
+    config.tasks.cell = 0.05
     config.optimizer.learning_rate = 6e-4
     config.optimizer.warmup_steps = 500
     config.optimizer.final_learning_rate = 1e-5

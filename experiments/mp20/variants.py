@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 RECIPE: dict[str, Any] = {
+    "data.any_axes": False,
     "data.properties": (),
     "tasks.generate": 1.0,
     "tasks.structure": 0.0,
