@@ -77,6 +77,14 @@ WISHES = {
         },
     ),
     "variations": Wish("--like=FILE.cif --strength=0.3", {"like": rutile(), "strength": 0.3}),
+    "light": Wish(
+        "--property=density=3 --guidance=2",
+        {"properties": {"density": 3.0}, "guidance": 2, "model": "mp20-transformer"},
+    ),
+    "dense": Wish(
+        "--property=density=12 --guidance=2",
+        {"properties": {"density": 12.0}, "guidance": 2, "model": "mp20-transformer"},
+    ),
 }
 """By name of the picture."""
 
