@@ -35,8 +35,9 @@ def markdown(out: Path, names: Iterable[str]) -> str:
         logged = lines(out / name / "run" / "metrics.jsonl")
         if not step.exists() and not logged:
             continue
-        seconds = json.loads(step.read_text())["seconds"] if step.exists() else None
-        milliseconds = "–" if seconds is None else f"{1000 * seconds:.0f}"
+        milliseconds = "–"
+        if step.exists():
+            milliseconds = f"{1000 * json.loads(step.read_text())['seconds']:.0f}"
         ended = [line for line in logged if "validation_loss" in line]
         if not ended:
             rows.append([name, milliseconds, *["–"] * (len(head) - 2)])
