@@ -2,9 +2,9 @@
 
     python -m experiments.control --reference=DIR --out=OUT [--weights=mp20-transformer]
 
-Each part (`--only=elements,neutral,numbers,completion,formulas,properties,stability,variations`) is
-a folder of samples in OUT, which are not drawn again, and a table. `--draw` draws alone, and
-`--questions=1` takes the first question of a part: of formulas, one sample of each.
+Each part (`--only=elements,neutral,rejection,numbers,completion,formulas,properties,stability,
+variations`) is a folder of samples in OUT, which are not drawn again, and a table. `--draw` draws
+alone, and `--questions=1` takes the first question of a part: of formulas, one sample of each.
 """
 
 from __future__ import annotations

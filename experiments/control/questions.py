@@ -20,6 +20,9 @@ NUMBERS_OF_ELEMENTS = (2, 3, 4)
 DENSITIES = (3.0, 5.0, 8.0, 12.0)
 SPACE_GROUPS = (225, 221, 194, 139, 123, 166, 62, 12)
 WEIGHTS_OF_GUIDANCE = (1.0, 2.0, 4.0)
+UNASKED = 1000
+"""Samples of which those are counted that happen to be what could have been asked."""
+
 ANYTHING = Request()
 STRENGTHS = (0.1, 0.3, 0.5, 0.7)
 VARIED = 8
@@ -61,6 +64,16 @@ def neutral(reference: str, num: int) -> Iterator[Question]:
         except ValueError:
             continue
         yield Question(system, num, request)
+
+
+def rejection(reference: str, num: int) -> Iterator[Question]:
+    """What nobody need ask who draws long enough, and many samples of nothing."""
+    yield Question("nothing", UNASKED)
+    yield Question("an oxide", num, Request.of(contain=["O"]))
+    yield Question("no lanthanide", num, Request.of(without=["lanthanides"]))
+    yield Question("12 atoms", num, Request.of(num_atoms="12"))
+    yield Question("of Li, Fe, P, O", num, Request.of(elements=["Li", "Fe", "P", "O"]))
+    yield from elements(reference, num)
 
 
 def numbers(reference: str, num: int) -> Iterator[Question]:
@@ -119,6 +132,7 @@ def variations(reference: str, num: int) -> Iterator[Question]:
 PARTS: dict[str, Callable[[str, int], Iterator[Question]]] = {
     "elements": elements,
     "neutral": neutral,
+    "rejection": rejection,
     "numbers": numbers,
     "completion": completion,
     "formulas": formulas,

@@ -41,6 +41,26 @@ def elements(answers: Sequence[Answer], reference: str) -> list[Row]:
     return rows
 
 
+def rejection(answers: Sequence[Answer], reference: str) -> list[Row]:
+    """What a sample that is as asked costs, whether it was asked for or came by chance."""
+    nothing, *asked = answers
+    rows = []
+    for answer in asked:
+        request = answer.question.request
+        met = _share(not found for found in answer.missed())
+        by_chance = sum(not request.missed_by(x.atom_types.tolist(), 0) for x in nothing.reduced)
+        rows.append(
+            {
+                "asked": answer.question.label,
+                "met": met,
+                "seconds a sample that meets it": answer.seconds / answer.question.num / met,
+                "by chance": f"{by_chance} of {nothing.question.num}",
+                "seconds by chance": nothing.seconds / by_chance if by_chance else None,
+            }
+        )
+    return rows
+
+
 def numbers(answers: Sequence[Answer], reference: str) -> list[Row]:
     """Compliance, and the distribution within the range."""
     data = np.array([len(x) for x in questions.test_crystals(reference)])
@@ -169,6 +189,7 @@ def stability(answers: Sequence[Answer], reference: str) -> list[Row]:
 TABLES: dict[str, Callable[[Sequence[Answer], str], list[Row]]] = {
     "elements": elements,
     "neutral": elements,
+    "rejection": rejection,
     "numbers": numbers,
     "completion": completion,
     "formulas": formulas,
