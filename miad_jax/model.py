@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 _FOLDER = Path(__file__).parent / "weights"
 WEIGHTS = {
+    "mp20-transformer": _FOLDER / "mp20_transformer.npz",
     "mp20-small12": _FOLDER / "mp20_small12.npz",
     "mp20-small12-diffcsp": _FOLDER / "mp20_small12_diffcsp.npz",
-    "mp20-transformer": _FOLDER / "mp20_transformer.npz",
 }
 """Weights that come with the package, by name; the first is the default."""
 
@@ -122,7 +122,7 @@ def load_pretrained(
     Example:
         >>> diffusion, denoise, config = miad_jax.load_pretrained()
         >>> config.infusion.num_atoms
-        15
+        25
     """
     model = load_model(name_or_path)
     return model.diffusion, model.denoise, model.config

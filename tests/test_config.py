@@ -271,6 +271,19 @@ def test_a_quality_that_a_flow_cannot_have_is_refused_with_what_can(quality):
     solver_from(config).check(diffusion_from(config))
 
 
+@pytest.mark.parametrize(("quality", "steps"), [("draft", 50), ("standard", 100)])
+def test_fewer_steps_leave_a_model_its_own_solver(quality, steps):
+    own = changed(diffusion__coords="flow", sampling__churn=0.0, sampling__coords_ahead=5.0)
+    own.sampling.visit = (999, 0)
+    config = own.copy_and_resolve_references()
+    config.sampling.update(settings_of(quality, 1000, own.sampling.to_dict()))
+    validate(config, num_devices=1)
+    assert config.sampling.to_dict() == {**own.sampling.to_dict(), "steps": steps, "visit": ()}
+    own.sampling.solver = "heun"
+    fields = settings_of(quality, 1000, own.sampling.to_dict())
+    assert (fields["solver"], fields["churn"], fields["steps"]) == ("ancestral", 1.0, steps)
+
+
 def test_masked_types_have_every_quality_but_no_heun():
     config = changed(diffusion__types="masked")
     for quality in QUALITIES:

@@ -6,6 +6,7 @@ from pymatgen.core import Lattice, Structure
 
 import miad_jax
 from miad_jax import fine_tuning
+from miad_jax.model import DEFAULT
 
 
 def salts(num=6):
@@ -37,8 +38,8 @@ def test_a_training_starts_from_the_model(asked, tmp_path):
     assert done == "tuned"
     config, data = asked["config"], asked["data"]
     assert (len(data.train), len(data.validation)) == (3, 3)
-    assert asked["initial"].source["name"] == "mp20-small12"
-    assert config.network.to_dict() == miad_jax.load_model("mp20-small12").config.network.to_dict()
+    assert asked["initial"].source["name"] == DEFAULT
+    assert config.network.to_dict() == miad_jax.load_model(DEFAULT).config.network.to_dict()
     assert (config.optimizer.learning_rate, config.optimizer.final_learning_rate) == (1e-4, 1e-5)
     assert (config.num_steps, config.checkpoint_every, config.data.path) == (100, 10, "structures")
 
@@ -64,7 +65,7 @@ def test_values_of_ones_own_are_told_where_they_are_known(asked, tmp_path):
         ("mine", {"properties": {"gap": [1.0]}}, "the data set mine has its own: give the names"),
         (
             salts(),
-            {"properties": {"gap": [1.0] * 6}},
+            {"model": "mp20-small12", "properties": {"gap": [1.0] * 6}},
             'told properties: .*"mp20-trans',
         ),
         (salts(), {"settings": {"data.max_atoms": 3}}, "no field config.data.max_atoms .*max_num_"),
@@ -82,7 +83,13 @@ def test_what_cannot_be_is_refused(data, options, said, tmp_path):
 @pytest.mark.slow
 def test_a_tuned_model_generates_and_goes_on(tmp_path):
     settings = {"data.val_fraction": 0.5}
-    options = {"num_steps": 4, "batch_size": 2, "settings": settings, "progress": False}
+    options = {
+        "model": "mp20-small12",
+        "num_steps": 4,
+        "batch_size": 2,
+        "settings": settings,
+        "progress": False,
+    }
     model = miad_jax.fine_tune(salts(), tmp_path, **options)
     assert (model.step, model.init_from["name"]) == (4, "mp20-small12")
     crystals = miad_jax.generate(1, model=model, quality="draft", progress=False)

@@ -58,7 +58,7 @@ def test_a_number_of_atoms_is_held_in_the_last_attempt_alone(monkeypatch, drawn)
     [
         ({"num": 0}, "num is 0"),
         ({"quality": "standart"}, "did you mean 'standard'"),
-        ({"num_atoms": 40}, "40 atoms are asked, and the model has 15 slots"),
+        ({"num_atoms": 40}, "40 atoms are asked, and the model has 25 slots"),
         ({"elements": "Li,Xx"}, "elements holds 'Xx'"),
     ],
 )

@@ -102,8 +102,8 @@ def replaced(config, **fields):
 
 # Samples.
 
-DEFAULT = ("--seed=0", "--steps=20", "--quality=published")
-"""Of default/: the weights of the package."""
+OF_WEIGHTS = ("--checkpoint=mp20-small12", "--seed=0", "--steps=20", "--quality=published")
+"""Of default/: the weights that were the default then."""
 
 
 def of_run(folder):
@@ -155,14 +155,14 @@ def test_samples_of_a_run_continue(of_0_1):
 
 @pytest.mark.slow
 def test_samples_of_the_weights_continue_and_anew_are_the_same(of_0_1):
-    assert_continued(of_0_1 / "default", 4, DEFAULT)
+    assert_continued(of_0_1 / "default", 4, OF_WEIGHTS)
     rows = table(of_0_1 / "default")
     for frame in ase.io.read(of_0_1 / "default" / "samples.extxyz", index=":"):
         edges = [float(rows[frame.info["index"]][name]) for name in "abc"]
         np.testing.assert_allclose(frame.cell.lengths(), edges, rtol=1e-5)
     with np.load(of_0_1 / "default" / "samples.npz") as file:
         continued = dict(file)
-    anew = sample(of_0_1 / "anew", *DEFAULT, "--num=6", "--chunk_size=8")
+    anew = sample(of_0_1 / "anew", *OF_WEIGHTS, "--num=6", "--chunk_size=8")
     # A draw that rounding tips over gives another type; a wrong one would give another crystal.
     assert (anew["atom_types"] != continued["atom_types"]).sum() <= 2
     # At so few steps the first ones magnify rounding, in the samples of 0.1 as in these.
@@ -187,7 +187,7 @@ def test_samples_of_the_weights_continue_and_anew_are_the_same(of_0_1):
 def test_another_setting_is_refused_by_its_name(of_0_1, arguments, said):
     folder = of_0_1 / "default"
     before = contents(folder)
-    done = run_command("sample", f"--out={folder}", *DEFAULT, *arguments, "--num=6")
+    done = run_command("sample", f"--out={folder}", *OF_WEIGHTS, *arguments, "--num=6")
     assert done.returncode == 2
     assert said in done.stderr
     assert contents(folder) == before

@@ -35,11 +35,12 @@ def main() -> None:
     parser.add_argument("--only", default=",".join(PARTS))
     parser.add_argument("--questions", type=int, help="of each part; default: all")
     parser.add_argument("--draw", action="store_true", help="draw the samples alone")
+    parser.add_argument("--chunk_size", type=int, help="as of miad_jax.sample")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     cores_as_devices()
     jax.config.update("jax_default_matmul_precision", "float32")
-    weights = Weights(load_model(options.weights))
+    weights = Weights(load_model(options.weights), options.chunk_size)
     for name in options.only.split(","):
         answers = []
         for question in islice(PARTS[name](options.reference, options.num), options.questions):

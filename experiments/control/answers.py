@@ -76,10 +76,14 @@ class Answer:
 
 
 class Weights:
-    """A model with its own sampler, compiled once for each weight of guidance."""
+    """A model with its own sampler, compiled once for each weight of guidance.
 
-    def __init__(self, model: TrainedModel):
+    Crystals of few slots are drawn faster when the network sees more of them at once.
+    """
+
+    def __init__(self, model: TrainedModel, chunk_size: int | None = None):
         self.model = model
+        self.chunk_size = chunk_size
         self._samplers: dict[tuple[float, float | None], Sampler] = {}
 
     def answer(self, question: Question, file: Path) -> Answer:
@@ -117,7 +121,9 @@ class Weights:
         if kind not in self._samplers:
             config = self.model.config.copy_and_resolve_references()
             config.sampling.guidance = question.guidance
-            self._samplers[kind] = sampler_of(self.model, config, request)
+            self._samplers[kind] = sampler_of(
+                self.model, config, request, chunk_size=self.chunk_size
+            )
         return self._samplers[kind]
 
 

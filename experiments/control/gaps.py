@@ -3,7 +3,7 @@ r"""Does a model that was fine-tuned on band gaps make crystals with the gaps it
     python -m miad_jax.train --config=mp20:transformer --config.data.path=DIR \
         --init-from=mp20-transformer --config.data.properties=dir_gap \
         --config.infusion.num_atoms=6 --config.num_steps=3000 --workdir=RUN
-    python -m experiments.control.gaps --reference=DIR --weights=RUN --out=OUT
+    python -m experiments.control.gaps --reference=DIR --weights=RUN --out=OUT --chunk_size=32
 
 DIR is Perov-5, whose direct gaps in eV were computed for every composition. So the gap of a
 sample is known where its composition is one of the set's. Compositions of the training split and
@@ -22,7 +22,7 @@ import numpy as np
 from pymatgen.core import Structure
 
 from experiments.control.answers import Answer, Weights
-from experiments.control.questions import WEIGHTS_OF_GUIDANCE, Question
+from experiments.control.questions import Question
 from experiments.control.tables import Row, markdown
 from miad_jax import load_dataset, to_structures
 from miad_jax.model import load_model
@@ -31,6 +31,7 @@ from miad_jax.sampling.devices import cores_as_devices
 from miad_jax.storage.files import write_atomically
 
 PROPERTY = "dir_gap"
+WEIGHTS_OF_GUIDANCE = (1.0, 2.0)
 GAPS = (0.0, 1.0, 2.0, 4.0)
 """Asked for, in eV."""
 
@@ -44,10 +45,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--weights", required=True, help="the fine-tuned model")
     parser.add_argument("--num", type=int, default=256, help="samples of a question")
+    parser.add_argument("--chunk_size", type=int, help="as of miad_jax.sample")
     options = parser.parse_args()
     cores_as_devices()
     jax.config.update("jax_default_matmul_precision", "float32")
-    weights = Weights(load_model(options.weights))
+    weights = Weights(load_model(options.weights), options.chunk_size)
     seen = known_gaps(options.reference, "train")
     unseen = known_gaps(options.reference, "val") | known_gaps(options.reference, "test")
     rows = [everything(seen | unseen)]

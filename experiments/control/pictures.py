@@ -73,17 +73,16 @@ WISHES = {
             "complete": perovskite_with_gaps(),
             "add": (0, 4),
             "keep_cell": True,
-            "model": "mp20-transformer",
         },
     ),
     "variations": Wish("--like=FILE.cif --strength=0.3", {"like": rutile(), "strength": 0.3}),
     "light": Wish(
         "--property=density=3 --guidance=2",
-        {"properties": {"density": 3.0}, "guidance": 2, "model": "mp20-transformer"},
+        {"properties": {"density": 3.0}, "guidance": 2},
     ),
     "dense": Wish(
         "--property=density=12 --guidance=2",
-        {"properties": {"density": 12.0}, "guidance": 2, "model": "mp20-transformer"},
+        {"properties": {"density": 12.0}, "guidance": 2},
     ),
 }
 """By name of the picture."""

@@ -64,7 +64,8 @@ def generate(
     model = model if isinstance(model, TrainedModel) else load_model(model)
     config = model.config.copy_and_resolve_references()
     if quality is not None:
-        config.sampling.update(settings_of(quality, config.diffusion.num_steps))
+        own = config.sampling.to_dict()
+        config.sampling.update(settings_of(quality, config.diffusion.num_steps, own))
     if guidance is not None:
         config.sampling.guidance = guidance
     config = validate(config, num_devices=1)

@@ -5,6 +5,7 @@ Measured on the weights that come with the package: experiments/few_steps/README
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -41,14 +42,18 @@ LARGEST_FIRST_FACTOR = 101.0
 """By how much the first step may enlarge an error of the lattice: 100 in the published sampler."""
 
 
-def settings_of(quality: str, num_steps: int) -> dict[str, Any]:
-    """Fields of `config.sampling` for a quality; those it leaves out are the data set's.
+def settings_of(
+    quality: str, num_steps: int, own: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Fields of `config.sampling` for a quality; those it leaves out are the model's.
 
     Args:
         quality: "draft", 50 evaluations of the network; "standard", 100, at which only the number
             of elements lies below that at 2,000; "best", Algorithm 2 of MiAD with every step, 2,000
             evaluations, in a bounded cell; "published", the same without bounds.
         num_steps: T of the process.
+        own: `config.sampling` of a model. If its solver is the ancestral one, "draft" and
+            "standard" change the number of its steps alone.
 
     Raises:
         ValueError: If there is no such quality, with the nearest one.
@@ -72,7 +77,10 @@ def settings_of(quality: str, num_steps: int) -> dict[str, Any]:
             "first_time": None,
             "cell_bounds_angstrom": (2.0, 50.0),
         }
-    return _FAST | {"steps": min(_FAST_STEPS[quality], num_steps)}
+    steps = {"steps": min(_FAST_STEPS[quality], num_steps)}
+    if own is not None and own["solver"] == _FAST["solver"]:
+        return {"visit": ()} | steps
+    return _FAST | steps
 
 
 def why_too_few(solver: Solver, control: Control, diffusion: Diffusion) -> str:

@@ -247,8 +247,7 @@ def test_flags_and_fields_in_the_text_exist(page):
 def wishes_of(page):
     """The wishes of a page as arguments of `sample`: in its commands, and flags in its sentences.
 
-    Flags in a sentence name no model. Those that ask for a property are meant for the only one of
-    the package that knows some.
+    Flags in a sentence name no model, and are meant for the default one.
     """
     for words in commands_of(TEXTS[page]):
         if words[:2] == ["miad-jax", "sample"] or words[1:3] == ["-m", "miad_jax.sample"]:
@@ -262,8 +261,6 @@ def wishes_of(page):
             words.append("--complete=host.cif")
         if names & {"strength"}:
             words.append("--like=seed.cif")
-        if names & {"property", "space_group"} and "checkpoint" not in names:
-            words.append("--checkpoint=mp20-transformer")
         if names <= set(FLAGS["sample"]) and all("=" in x or x[2:] in SWITCHES for x in words):
             yield words
 
@@ -327,9 +324,9 @@ def test_a_wish_can_be_asked_of_the_model_that_it_names(page, words, tmp_path, m
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--num_atoms=8..16"], "16 atoms are asked, and the model has 15 slots"),
+        (["--num_atoms=8..30"], "30 atoms are asked, and the model has 25 slots"),
         (["--formula=LiFePO4", "--formula_units=1..4"], "are 28 atoms"),
-        (["--property=density=4.5"], "it was told none"),
+        (["--checkpoint=mp20-small12", "--property=density=4.5"], "it was told none"),
     ],
 )
 def test_a_wish_that_the_model_cannot_meet_would_be_found(words, said):

@@ -13,6 +13,7 @@ SMALL = {
     "3-train-on-your-data": {
         "DATA": None,
         "NUM_CRYSTALS": 24,
+        "MODEL": "mp20-small12",
         "NUM_STEPS": 4,
         "NUM": 2,
         "QUALITY": "draft",
