@@ -2,9 +2,8 @@
 
     python -m experiments.control --reference=DIR --out=OUT [--weights=mp20-transformer]
 
-Each part (`--only=elements,neutral,rejection,numbers,completion,formulas,properties,stability,
-variations`) is a folder of samples in OUT, which are not drawn again, and a table. `--draw` draws
-alone, and `--questions=1` takes the first question of a part: of formulas, one sample of each.
+Each part (`--only=elements,neutral,rejection,numbers,completion,properties,stability,variations`)
+is a folder of samples in OUT, which are not drawn again, and a table. `--draw` draws alone.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import warnings
-from itertools import islice
 from pathlib import Path
 
 import jax
@@ -33,7 +31,6 @@ def main() -> None:
     parser.add_argument("--weights", default="mp20-transformer")
     parser.add_argument("--num", type=int, default=64, help="samples of a question")
     parser.add_argument("--only", default=",".join(PARTS))
-    parser.add_argument("--questions", type=int, help="of each part; default: all")
     parser.add_argument("--draw", action="store_true", help="draw the samples alone")
     parser.add_argument("--chunk_size", type=int, help="as of miad_jax.sample")
     options = parser.parse_args()
@@ -43,7 +40,7 @@ def main() -> None:
     weights = Weights(load_model(options.weights), options.chunk_size)
     for name in options.only.split(","):
         answers = []
-        for question in islice(PARTS[name](options.reference, options.num), options.questions):
+        for question in PARTS[name](options.reference, options.num):
             print(f"{name}: {question.label}", flush=True)
             file = options.out / name / f"{question.label}.npz"
             answers.append(weights.answer(question, file))

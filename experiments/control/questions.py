@@ -92,14 +92,6 @@ def completion(reference: str, num: int) -> Iterator[Question]:
             yield Question(label, len(whole), parts=parts, keeps_cell=keeps_cell)
 
 
-def formulas(reference: str, num: int, tries: int = 20) -> Iterator[Question]:
-    """Formulas of test crystals, with the number of formula units, several samples of each."""
-    known = [x.composition.formula for x in crystals_to_predict(reference, num)]
-    request = Request.of(formula=known, formula_units=1)
-    for i in range(tries):
-        yield Question(str(i), len(known), request)
-
-
 def properties(reference: str, num: int) -> Iterator[Question]:
     """Numbers of elements, densities and space groups, with more and more guidance."""
     for weight in WEIGHTS_OF_GUIDANCE:
@@ -135,7 +127,6 @@ PARTS: dict[str, Callable[[str, int], Iterator[Question]]] = {
     "rejection": rejection,
     "numbers": numbers,
     "completion": completion,
-    "formulas": formulas,
     "properties": properties,
     "stability": stability,
     "variations": variations,

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from pymatgen.analysis.structure_matcher import StructureMatcher
-from pymatgen.core import Structure
 
 from experiments.control import questions
 from experiments.control.answers import Answer
@@ -104,35 +103,6 @@ def completion(answers: Sequence[Answer], reference: str) -> list[Row]:
     return rows
 
 
-def formulas(answers: Sequence[Answer], reference: str) -> list[Row]:
-    """How many known structures are found, in one sample and in all."""
-    known = questions.crystals_to_predict(reference, answers[0].question.num)
-    distances = np.array([distances_of(known, x.structures) for x in answers])
-    small = np.array([len(x) <= 12 for x in known])
-    rows = []
-    for tries in dict.fromkeys((1, len(answers))):
-        found = np.isfinite(distances[:tries]).any(0)
-        nearest = np.min(distances[:tries], 0)
-        rows.append(
-            {
-                "samples of a formula": tries,
-                "crystals": len(known),
-                "matched": float(found.mean()),
-                "matched, of at most 12 atoms": float(found[small].mean()),
-                "rms distance": float(nearest[found].mean()) if found.any() else None,
-                "seconds a formula": sum(x.seconds for x in answers[:tries]) / len(known),
-            }
-        )
-    return rows
-
-
-def distances_of(known: Sequence[Structure], found: Sequence[Structure]) -> list[float]:
-    """Normalised root mean squared distances of pairs; infinite where they do not match."""
-    pairs = zip(known, found, strict=True)
-    distances = [MATCHER.get_rms_dist(one, two) for one, two in pairs]
-    return [np.inf if x is None else float(x[0]) for x in distances]
-
-
 def properties(answers: Sequence[Answer], reference: str) -> list[Row]:
     """What was asked and what was obtained, and the crystals' quality."""
     rows = []
@@ -192,7 +162,6 @@ TABLES: dict[str, Callable[[Sequence[Answer], str], list[Row]]] = {
     "rejection": rejection,
     "numbers": numbers,
     "completion": completion,
-    "formulas": formulas,
     "properties": properties,
     "stability": stability,
     "variations": variations,
