@@ -18,7 +18,7 @@ import os
 from pathlib import Path
 
 from experiments.ablations import cost, curve
-from experiments.ablations.crystals import BOTH
+from experiments.ablations.crystals import BOTH, keep_counts
 from experiments.ablations.show import write
 from experiments.ablations.studies import SUN, studies
 from experiments.ablations.trainings import (
@@ -81,6 +81,7 @@ def sample(checkpoint: Path, folder: Path, options: argparse.Namespace, size: Si
     samples, report = folder / "samples", folder / "report"
     if not are_drawn(samples):
         draw(checkpoint, options.samples or size.samples, samples, "--record_num_atoms")
+        keep_counts(samples, folder)
     if options.hull is None:
         if not is_done(report, options):  # one with energies is not replaced
             judge(samples, options.data, report, "--nocoverage", "--calculator=none")

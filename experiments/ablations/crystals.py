@@ -10,8 +10,11 @@ import pandas as pd
 
 from experiments.claims.claim import Claim, markdown
 from experiments.claims.numbers import MISSING, NO, YES, Number
+from miad_jax.data.formats import npz_bytes
 from miad_jax.evaluation.statistics import wilson
+from miad_jax.storage.files import write_atomically
 
+COUNTS = "counts.npz"
 SHOWN = "shown"
 BOTH = ("miad", "diffcsp")
 QUARTERS = 4
@@ -77,13 +80,17 @@ def share(count: int, total: int) -> Number:
 
 
 def counts_of(folders: list[Path]) -> np.ndarray | None:
-    """Real atoms after each step, of the samples of several folders; [samples, steps]."""
-    found = []
-    for folder in folders:
-        if (folder / "samples.npz").exists():
-            with np.load(folder / "samples.npz") as file:
-                found.append(file["num_real_atoms"])
-    return np.concatenate(found) if found else None
+    """Real atoms after each step, of the trainings of several folders; [samples, steps]."""
+    files = [folder / COUNTS for folder in folders if (folder / COUNTS).exists()]
+    counts = [np.load(file)["num_real_atoms"].astype(int) for file in files]  # kept unsigned
+    return np.concatenate(counts) if counts else None
+
+
+def keep_counts(samples: Path, folder: Path) -> None:
+    """Keep of samples what `counts_of` reads, which is a small part of them."""
+    with np.load(samples / "samples.npz") as file:
+        arrays = {"num_real_atoms": file["num_real_atoms"].astype(np.uint8)}
+    write_atomically(folder / COUNTS, npz_bytes(arrays))
 
 
 def on_the_way(counts: np.ndarray | None) -> str:

@@ -22,8 +22,7 @@ def write(out: Path, size: Size, seeds: range) -> str:
     """Write `tables.md` and `claims.json`, and return the first."""
     out.mkdir(parents=True, exist_ok=True)
     judged = {name: crystals.rows_of(reports(out, name, seeds)) for name in crystals.BOTH}
-    samples = [out / crystals.BOTH[0] / str(seed) / "samples" for seed in seeds]
-    counts = crystals.counts_of(samples)
+    counts = crystals.counts_of([out / crystals.BOTH[0] / str(seed) for seed in seeds])
     parts = {
         f"{study.source}: {word}": table_of(study, out, seeds, size)
         for word, study in studies(size).items()
