@@ -109,7 +109,7 @@ class Weights:
             self.model,
             request,
             range(question.num),
-            seed=0,
+            seed=question.seed,
             attempts=1,
             trajectory_every=None,
             bar=Bar(),

@@ -63,7 +63,8 @@ def found(weights: Weights, known: Sequence[Structure], i: int, out: Path) -> di
     if not file.exists():
         formulas = [x.composition.formula for x in known]
         request = Request.of(formula=formulas, formula_units=1)
-        answer = weights.answer(Question(str(i), len(known), request), file.with_suffix(".npz"))
+        question = Question(str(i), len(known), request, seed=i)
+        answer = weights.answer(question, file.with_suffix(".npz"))
         pairs = zip(known, answer.structures, strict=True)
         distances = [MATCHER.get_rms_dist(one, two) for one, two in pairs]
         kept = [None if x is None else round(float(x[0]), 5) for x in distances]

@@ -40,6 +40,7 @@ class Question:
         guidance: Weight of the properties.
         parts: Crystals to complete, one a sample.
         keeps_cell: Whether their cells are kept.
+        seed: Of the samples.
     """
 
     label: str
@@ -48,6 +49,7 @@ class Question:
     guidance: float = 1.0
     parts: Crystal | None = None
     keeps_cell: bool = False
+    seed: int = 0
 
 
 def elements(reference: str, num: int) -> Iterator[Question]:

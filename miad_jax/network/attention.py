@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from miad_jax.network.layers import Linear, normalised, silu
+from miad_jax.network.layers import Linear, activations, normalised, silu
 
 Tokens = Float[Array, "batch tokens hidden"]
 
@@ -44,13 +44,13 @@ class Block(nn.Module):
             bias: What is added to the logits; −∞ where the other token is padding.
             pairs: Channels of every pair.
         """
-        width, dtype = self.hidden_dim, self.dtype
+        width, dtype, kept = self.hidden_dim, self.dtype, activations(self.dtype)
         told = Linear(6 * width, zero=True, name="adaptive")(c)[:, None]
         shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = jnp.split(told, 6, -1)
-        x = (normalised(h) * (1 + scale) + shift).astype(dtype)
+        x = (normalised(h) * (1 + scale) + shift).astype(kept)
         x = PairAttention(self.num_heads, dtype, name="attention")(x, bias, pairs)
         h = h + gate * x.astype(jnp.float32)
-        x = (normalised(h) * (1 + mlp_scale) + mlp_shift).astype(dtype)
+        x = (normalised(h) * (1 + mlp_scale) + mlp_shift).astype(kept)
         x = silu(Linear(3 * width, dtype=dtype, name="mlp_in")(x))
         x = Linear(width, dtype=dtype, name="mlp_out")(x)
         return h + mlp_gate * x.astype(jnp.float32)
@@ -81,9 +81,9 @@ class PairAttention(nn.Module):
         qkv = Linear(3 * width, dtype=dtype, name="qkv")(x)
         q, k, v = jnp.moveaxis(qkv.reshape(batch, size, 3, heads, width // heads), 2, 0)
         sharpness = self.param("sharpness", nn.initializers.ones, (heads, width // heads))
-        q = normalised(q) * (sharpness * (width // heads) ** -0.5).astype(dtype)
+        q = normalised(q) * (sharpness * (width // heads) ** -0.5).astype(x.dtype)
         logits = jnp.einsum("bihd,bjhd->bhij", q, normalised(k), preferred_element_type=jnp.float32)
-        weights = jax.nn.softmax(logits + bias.astype(jnp.float32), -1).astype(dtype)
+        weights = jax.nn.softmax(logits + bias.astype(jnp.float32), -1).astype(x.dtype)
         values = jnp.einsum("bhij,bjhd->bihd", weights, v).reshape(batch, size, -1)
         between = jnp.einsum("bhij,bijc->bihc", weights, pairs).reshape(batch, size, -1)
         fan_in = values.shape[-1] + between.shape[-1]

@@ -19,7 +19,7 @@ from miad_jax.crystal import NUM_TYPES, Crystal, Prediction
 from miad_jax.network.base import one_time, power_of_two_below, register
 from miad_jax.network.embeddings import fourier_features, time_embedding
 from miad_jax.network.graph import to_graph
-from miad_jax.network.layers import Linear, silu
+from miad_jax.network.layers import Linear, activations, silu
 from miad_jax.network.properties import refuse_unknown
 from miad_jax.network.topology import Topology, topology_of
 
@@ -78,7 +78,7 @@ class CSPNet(nn.Module):
         # Whatever stands in padding, NaN included, must not reach a gradient.
         difference = topology.differences(jnp.where(mask, graph.nodes["frac_coords"], 0))
         sine, cosine = fourier_features(difference, self.num_freqs)
-        waves = sine.astype(dtype), cosine.astype(dtype)
+        waves = sine.astype(activations(dtype)), cosine.astype(activations(dtype))
         for k in range(self.num_layers):
             h = CSPLayer(width, dtype, name=f"layer_{k}")(h, gram, waves, topology)
         h = jnp.where(mask, _layer_norm("final_layer_norm")(h), 0)
@@ -195,17 +195,17 @@ class CSPLayer(nn.Module):
             waves: Sines and cosines of `topology.differences`.
             topology: Who sends to whom.
         """
-        width, dtype = self.hidden_dim, self.dtype
-        normed = _layer_norm("layer_norm")(h).astype(dtype)
+        width, dtype, kept = self.hidden_dim, self.dtype, activations(self.dtype)
+        normed = _layer_norm("layer_norm")(h).astype(kept)
         fan_in = 2 * width + 9 + 2 * waves[0].shape[-1]
         cosine = Linear(width, fan_in, False, dtype, name="edge_cosine")
         edges = topology.edges(
             receiver=Linear(width, fan_in, False, dtype, name="edge_receiver")(normed),
             sender=Linear(width, fan_in, False, dtype, name="edge_sender")(normed),
-            cell=Linear(width, fan_in, name="edge_cell")(gram).astype(dtype),
+            cell=Linear(width, fan_in, name="edge_cell")(gram).astype(kept),
             even=cosine(waves[1]),
             odd=Linear(width, fan_in, False, dtype, name="edge_sine")(waves[0]),
-            diagonal=cosine.variables["params"]["kernel"].sum(0).astype(dtype),
+            diagonal=cosine.variables["params"]["kernel"].sum(0).astype(kept),
         )
         messages = silu(Linear(width, dtype=dtype, name="edge_out")(silu(edges)))
         mean = topology.mean(messages)

@@ -2,37 +2,67 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 
-@jax.custom_vjp
-def matmul(x: Float[Array, "*rows n"], kernel: Float[Array, "n m"]) -> Float[Array, "*rows m"]:
-    """X @ kernel in the precision of x, as one two-dimensional product.
+def activations(dtype: DTypeLike) -> DTypeLike:
+    """Precision of what stands between products in `dtype`: on a CPU float32.
+
+    CPUs have instructions for products of bfloat16 with sums in float32, and for little else.
+    """
+    return jnp.float32 if jax.default_backend() == "cpu" else dtype
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def matmul(
+    x: Float[Array, "*rows n"], kernel: Float[Array, "n m"], dtype: DTypeLike | None = None
+) -> Float[Array, "*rows m"]:
+    """X @ kernel as one two-dimensional product, in the precision of x.
 
     The gradient of the kernel is a contraction over rows, accumulated in the kernel's
     precision; automatic differentiation of the batched product would write transposed copies.
+
+    Args:
+        x: What is multiplied.
+        kernel: By what.
+        dtype: Precision of the factors; None for that of x.
     """
     rows = x.reshape(-1, x.shape[-1])
-    return (rows @ kernel.astype(x.dtype)).reshape(*x.shape[:-1], kernel.shape[1])
+    product = _product(rows, kernel, (1, 0), dtype or x.dtype, x.dtype)
+    return product.reshape(*x.shape[:-1], kernel.shape[1])
 
 
-def _matmul_forward(x, kernel):
-    return matmul(x, kernel), (x, kernel)
+def _product(x, y, axes, dtype, sums):
+    """The contraction of one axis of each, factors in `dtype`, sums in `sums`."""
+    dimensions = (((axes[0],), (axes[1],)), ((), ()))
+    factors = x.astype(dtype), y.astype(dtype)
+    return jax.lax.dot_general(*factors, dimensions, preferred_element_type=sums)
 
 
-def _matmul_backward(residuals, gradient):
+def _matmul_forward(x, kernel, dtype):
+    return matmul(x, kernel, dtype), (x, kernel)
+
+
+def _matmul_backward(dtype, residuals, gradient):
     x, kernel = residuals
+    dtype = dtype or x.dtype
     rows = x.reshape(-1, x.shape[-1])
     gradient_rows = gradient.reshape(-1, gradient.shape[-1])
-    x_gradient = jax.lax.dot_general(
-        gradient_rows, kernel.astype(x.dtype), (((1,), (1,)), ((), ()))
-    )
-    kernel_gradient = jax.lax.dot_general(
-        rows, gradient_rows, (((0,), (0,)), ((), ())), preferred_element_type=kernel.dtype
-    )
+    x_gradient = _product(gradient_rows, kernel, (1, 1), dtype, x.dtype)
+    if x.dtype == dtype:
+        kernel_gradient = _product(rows, gradient_rows, (0, 0), dtype, kernel.dtype)
+    else:
+        # A CPU is quick only where the first factor's last axis is contracted. Of all ways to turn
+        # it the product with 1 is the quickest, and exact.
+        one = jnp.eye(rows.shape[1], dtype=dtype)
+        turned = _product(one, rows, (1, 1), dtype, jnp.float32)
+        kernel_gradient = _product(turned, gradient_rows, (1, 0), dtype, kernel.dtype)
     return x_gradient.reshape(x.shape), kernel_gradient
 
 
@@ -86,7 +116,7 @@ class Linear(nn.Module):
         features: Width of the output.
         fan_in: Width of the whole input; None for the width of x.
         use_bias: Whether to add a bias.
-        dtype: Precision of the product; parameters are float32.
+        dtype: Precision of the product's factors; parameters are float32.
         zero: Whether the parameters start at 0 instead.
     """
 
@@ -105,7 +135,7 @@ class Linear(nn.Module):
             return jax.random.uniform(key, shape, jnp.float32, -bound, bound)
 
         kernel = self.param("kernel", uniform, (x.shape[-1], self.features))
-        y = matmul(x.astype(self.dtype), kernel)
+        y = matmul(x.astype(activations(self.dtype)), kernel, self.dtype)
         if not self.use_bias:
             return y
-        return y + self.param("bias", uniform, (self.features,)).astype(self.dtype)
+        return y + self.param("bias", uniform, (self.features,)).astype(y.dtype)

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from miad_jax.network.cell import gram_matrix
 from miad_jax.network.embeddings import fourier_features, mirror_pairs, pair_differences
-from miad_jax.network.layers import Linear, normalised, silu
+from miad_jax.network.layers import Linear, activations, normalised, silu
 
 IMAGES = np.array(list(itertools.product((-1, 0, 1), repeat=3)), np.float32)
 """The cell itself and its 26 neighbours."""
@@ -74,15 +74,16 @@ class PairFeatures(nn.Module):
     ) -> Float[Array, "batch tokens tokens {self.pair_dim}"]:
         """The channels of all pairs, [i, j] for what i hears of j."""
         (batch, num_atoms, _), width, dtype = frac_coords.shape, self.pair_dim, self.dtype
+        kept = activations(dtype)
         difference = pair_differences(frac_coords)
-        sine, cosine = (x.astype(dtype) for x in fourier_features(difference, self.num_freqs, 1))
-        near = gaussians(shortest_distances(difference, lattice)).astype(dtype)
+        sine, cosine = (x.astype(kept) for x in fourier_features(difference, self.num_freqs, 1))
+        near = gaussians(shortest_distances(difference, lattice)).astype(kept)
         fan_in = 2 * sine.shape[-1] + near.shape[-1]
         even = Linear(width, fan_in, False, dtype, name="cosine")(cosine)
         even += Linear(width, fan_in, True, dtype, name="distance")(near)
         odd = Linear(width, fan_in, False, dtype, name="sine")(sine)
         itself = self.param("itself", nn.initializers.normal(1.0), (width,))
-        edges = silu(mirror_pairs(even, odd, itself.astype(dtype)))
+        edges = silu(mirror_pairs(even, odd, itself.astype(kept)))
         edges = Linear(width, dtype=dtype, name="out")(edges)
         pairs = jnp.pad(
             edges.reshape(batch, num_atoms, num_atoms, width), ((0, 0), (1, 0), (1, 0), (0, 0))
@@ -90,7 +91,7 @@ class PairFeatures(nn.Module):
         ends = self.param("with_cell", nn.initializers.normal(1.0), (3, width))
         with_cell = jnp.einsum("kij,kc->ijc", _pairs_with_cell(num_atoms), ends)
         told = Linear(width, name="c")(c)[:, None, None] + with_cell
-        return normalised(pairs + told.astype(dtype))
+        return normalised(pairs + told.astype(kept))
 
 
 def _pairs_with_cell(num_atoms: int) -> Float[np.ndarray, "3 tokens tokens"]:
