@@ -210,7 +210,7 @@ def _model(
         if not is_possible:
             raise ValueError(f"{path} says that its {what} is {meta.get(what)!r}: it is damaged")
     histogram = _histogram(path, meta["histogram"])
-    if jax.default_backend() == "cpu":  # which has no fast bfloat16
+    if jax.default_backend() == "cpu":  # not every one has fast products of bfloat16
         config.network.dtype = "float32"
     return TrainedModel(
         params=params,
