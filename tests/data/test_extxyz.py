@@ -76,7 +76,9 @@ def test_periods_are_read_in_any_spelling(rows, tmp_path, pbc, said):
     assert bool(row["reason"]) == bool(said)
 
 
-@pytest.mark.parametrize("content", [gzip.compress(GOOD.encode())[:-9], GOOD.encode()])
+@pytest.mark.parametrize(
+    "content", [gzip.compress(GOOD.encode())[:-9], GOOD.encode()], ids=["cut", "plain"]
+)
 def test_a_damaged_gzip_is_named(tmp_path, content):
     (tmp_path / "set.xyz.gz").write_bytes(content)
     with pytest.raises(ValueError, match=r"set\.xyz\.gz cannot be read"):
