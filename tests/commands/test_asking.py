@@ -103,18 +103,19 @@ def test_a_crystal_is_completed_where_it_is(tmp_path):
         assert np.abs(np.array(distances) - 2.82).min() < 1e-4
 
 
+SMALLEST = "--checkpoint=mp20-small12"
 BAD = [
     (["--elements=Li,Xx"], "elements holds 'Xx'"),
     (["--contain=Li", "--elements=O"], "Li must occur and may not"),
-    (["--num_atoms=16"], "16 atoms are asked, and the model has 15 slots"),
+    (["--num_atoms=26"], "26 atoms are asked, and the model has 25 slots"),
     (["--num_atoms=9..3"], "num_atoms is 9..3"),
     (["--formula=Q"], "formula 'Q' has no atoms"),
     (["--formula=none.csv"], "none.csv"),
     (["--complete=none.cif"], "none.cif does not exist"),
-    (["--property=density=3"], "the model knows no property 'density'; it was told none"),
+    ([SMALLEST, "--property=density=3"], "the model knows no property 'density'; it was told none"),
     (["--property=density"], "--property is 'density'; allowed: as in density=4.5"),
     (["--space_group=231"], "--space_group is 231; allowed: a number from 1 to 230"),
-    (["--space_group=225"], "the model knows no property 'spacegroup_number'"),
+    ([SMALLEST, "--space_group=225"], "the model knows no property 'spacegroup_number'"),
 ]
 
 

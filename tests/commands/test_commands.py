@@ -287,7 +287,7 @@ BAD = [
     ("train", [], "no --workdir"),
     ("train", ["--workdir=x", "--init-from=/no/such.npz"], "/no/such.npz does not exist"),
     ("sample", ["--checkpoint=/no/such"], "no checkpoint in"),
-    ("sample", ["--checkpoint=mp20-smal12"], "weights of the package: mp20-small12"),
+    ("sample", ["--checkpoint=mp20-smal12"], "weights of the package: mp20-transformer"),
     ("sample", ["--checkpoint=/no/such", "--steps=0"], "--steps is 0"),
     ("sample", ["--checkpoint=/no/such", "--chunk_size=0"], "--chunk_size is 0"),
     ("sample", ["--checkpoint=/no/such", "--batch_size=-1"], "--batch_size is -1"),

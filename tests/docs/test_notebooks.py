@@ -7,19 +7,21 @@ import pytest
 from nbclient import NotebookClient
 
 NOTEBOOKS = Path(__file__).parents[2] / "docs" / "notebooks"
+SMALLEST = "mp20-small12"
 SMALL = {
-    "1-first-crystals": {"NUM": 2, "QUALITY": "draft"},
-    "2-steer": {"NUM": 2, "QUALITY": "draft"},
+    "1-first-crystals": {"MODEL": SMALLEST, "NUM": 2, "QUALITY": "draft"},
+    "2-steer": {"MODEL": SMALLEST, "NUM": 2, "QUALITY": "draft"},
     "3-train-on-your-data": {
         "DATA": None,
         "NUM_CRYSTALS": 24,
-        "MODEL": "mp20-small12",
+        "MODEL": SMALLEST,
         "NUM_STEPS": 4,
         "NUM": 2,
         "QUALITY": "draft",
     },
-    "4-judge-and-compare": {"NUM": 4, "QUALITY": "draft", "OTHERS": None},
+    "4-judge-and-compare": {"MODEL": SMALLEST, "NUM": 4, "QUALITY": "draft", "OTHERS": None},
     "5-to-vasp-on-a-cluster": {
+        "MODEL": SMALLEST,
         "NUM": 8,
         "QUALITY": "draft",
         "MAX_STEPS": 60,
