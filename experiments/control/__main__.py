@@ -13,13 +13,9 @@ import json
 import warnings
 from pathlib import Path
 
-import jax
-
-from experiments.control.answers import Weights
+from experiments.control.answers import weights_of
 from experiments.control.questions import PARTS
 from experiments.control.tables import TABLES, markdown
-from miad_jax.model import load_model
-from miad_jax.sampling.devices import cores_as_devices
 from miad_jax.storage.files import write_atomically
 
 
@@ -35,9 +31,7 @@ def main() -> None:
     parser.add_argument("--chunk_size", type=int, help="as of miad_jax.sample")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    cores_as_devices()
-    jax.config.update("jax_default_matmul_precision", "float32")
-    weights = Weights(load_model(options.weights), options.chunk_size)
+    weights = weights_of(options.weights, options.chunk_size)
     for name in options.only.split(","):
         answers = []
         for question in PARTS[name](options.reference, options.num):

@@ -21,10 +21,11 @@ from miad_jax.diffusion.keys import sample_keys
 from miad_jax.evaluation import describe_all
 from miad_jax.evaluation.validity.composition import valid_composition
 from miad_jax.generation.drawing import draw, sampler_of
-from miad_jax.model import TrainedModel
+from miad_jax.model import TrainedModel, load_model
 from miad_jax.padding import resize
 from miad_jax.parallel.progress import Bar
 from miad_jax.sampling import Sampler
+from miad_jax.sampling.devices import cores_as_devices
 from miad_jax.storage.files import write_atomically
 
 FIELDS = ("lattice", "frac_coords", "atom_types", "mask")
@@ -125,6 +126,13 @@ class Weights:
                 self.model, config, request, chunk_size=self.chunk_size
             )
         return self._samplers[kind]
+
+
+def weights_of(name_or_path: str, chunk_size: int | None = None) -> Weights:
+    """A model that draws as `miad_jax.sample` does: on all cores, in float32."""
+    cores_as_devices()
+    jax.config.update("jax_default_matmul_precision", "float32")
+    return Weights(load_model(name_or_path), chunk_size)
 
 
 def _completed(sampler: Sampler, parts: Crystal, *, keeps_cell: bool) -> Crystal:

@@ -18,18 +18,15 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-import jax
 import numpy as np
 from pymatgen.core import Structure
 
 from experiments.claims.numbers import Number
-from experiments.control.answers import Weights
+from experiments.control.answers import Weights, weights_of
 from experiments.control.questions import Question, crystals_to_predict
 from experiments.control.tables import MATCHER, Row, markdown
 from miad_jax.evaluation.statistics import wilson
-from miad_jax.model import load_model
 from miad_jax.request import Request
-from miad_jax.sampling.devices import cores_as_devices
 from miad_jax.storage.files import write_atomically
 
 SMALL = 12
@@ -49,10 +46,8 @@ def main() -> None:
     parser.add_argument("--chunk_size", type=int, help="as of miad_jax.sample")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    cores_as_devices()
-    jax.config.update("jax_default_matmul_precision", "float32")
     known = crystals_to_predict(options.reference, options.num)
-    weights = Weights(load_model(options.weights), options.chunk_size)
+    weights = weights_of(options.weights, options.chunk_size)
     rounds = [found(weights, known, i, options.out) for i in range(options.rounds)]
     print(markdown([row(known, rounds[:tries]) for tries in dict.fromkeys((1, len(rounds)))]))
 

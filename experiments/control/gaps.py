@@ -2,7 +2,8 @@ r"""Does a model that was fine-tuned on band gaps make crystals with the gaps it
 
     python -m miad_jax.train --config=mp20:transformer --config.data.path=DIR \
         --init-from=mp20-transformer --config.data.properties=dir_gap \
-        --config.infusion.num_atoms=6 --config.num_steps=3000 --workdir=RUN
+        --config.infusion.num_atoms=6 --config.batch_size=128 --config.num_steps=3000 \
+        --config.optimizer.warmup_steps=100 --workdir=RUN
     python -m experiments.control.gaps --reference=DIR --weights=RUN --out=OUT --chunk_size=32
 
 DIR is Perov-5, whose direct gaps in eV were computed for every composition. So the gap of a
@@ -17,17 +18,14 @@ import json
 from itertools import product
 from pathlib import Path
 
-import jax
 import numpy as np
 from pymatgen.core import Structure
 
-from experiments.control.answers import Answer, Weights
+from experiments.control.answers import Answer, weights_of
 from experiments.control.questions import Question
 from experiments.control.tables import Row, markdown
 from miad_jax import load_dataset, to_structures
-from miad_jax.model import load_model
 from miad_jax.request import Request
-from miad_jax.sampling.devices import cores_as_devices
 from miad_jax.storage.files import write_atomically
 
 PROPERTY = "dir_gap"
@@ -47,9 +45,7 @@ def main() -> None:
     parser.add_argument("--num", type=int, default=256, help="samples of a question")
     parser.add_argument("--chunk_size", type=int, help="as of miad_jax.sample")
     options = parser.parse_args()
-    cores_as_devices()
-    jax.config.update("jax_default_matmul_precision", "float32")
-    weights = Weights(load_model(options.weights), options.chunk_size)
+    weights = weights_of(options.weights, options.chunk_size)
     seen = known_gaps(options.reference, "train")
     unseen = known_gaps(options.reference, "val") | known_gaps(options.reference, "test")
     rows = [everything(seen | unseen)]

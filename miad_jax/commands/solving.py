@@ -100,8 +100,9 @@ def config_with(values: flags.FlagValues, config: ConfigDict) -> ConfigDict:
     """The configuration of a model, with the fields of `sampling` that flags give."""
     config = config.copy_and_resolve_references()
     if values.quality is not None:
-        own = config.sampling.to_dict()
-        config.sampling.update(settings_of(values.quality, config.diffusion.num_steps, own))
+        config.sampling.update(
+            settings_of(values.quality, config.diffusion.num_steps, config.sampling)
+        )
     given = {name: values[name].value for name in _OF_SAMPLING}
     given["last_step"] = values.ending
     if values.visit is not None:

@@ -64,8 +64,7 @@ def generate(
     model = model if isinstance(model, TrainedModel) else load_model(model)
     config = model.config.copy_and_resolve_references()
     if quality is not None:
-        own = config.sampling.to_dict()
-        config.sampling.update(settings_of(quality, config.diffusion.num_steps, own))
+        config.sampling.update(settings_of(quality, config.diffusion.num_steps, config.sampling))
     if guidance is not None:
         config.sampling.guidance = guidance
     config = validate(config, num_devices=1)

@@ -39,8 +39,8 @@ class CSPNet(nn.Module):
         time_dim: Width of the time embedding.
         num_steps: T of the diffusion process whose times the network is told.
         dtype: Precision of matrix products and messages; parameters, layer norms, the node
-            states, what depends on the crystal alone and the output are float32. On a CPU of
-            products' factors alone.
+            states, what depends on the crystal alone and the output are float32. On a CPU it
+            is that of products' factors.
 
     Example:
         >>> net = miad_jax.CSPNet(hidden_dim=16, num_layers=2, num_freqs=4)

@@ -58,8 +58,8 @@ def _matmul_backward(dtype, residuals, gradient):
     if x.dtype == dtype:
         kernel_gradient = _product(rows, gradient_rows, (0, 0), dtype, kernel.dtype)
     else:
-        # A CPU is quick only where the first factor's last axis is contracted. Of all ways to turn
-        # it the product with 1 is the quickest, and exact.
+        # XLA's products of bfloat16 on a CPU are quick only where the first factor's last axis is
+        # contracted, and its transpositions are slow. The product with 1 turns it, and is exact.
         one = jnp.eye(rows.shape[1], dtype=dtype)
         turned = _product(one, rows, (1, 1), dtype, jnp.float32)
         kernel_gradient = _product(turned, gradient_rows, (1, 0), dtype, kernel.dtype)

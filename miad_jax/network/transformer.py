@@ -43,7 +43,7 @@ class Transformer(nn.Module):
         time_dim: Width of the time embedding.
         num_steps: T of the diffusion process whose times the network is told.
         dtype: Precision of matrix products and pairs; parameters, norms, softmax, the tokens
-            between layers, c and the output are float32. On a CPU of products' factors alone.
+            between layers, c and the output are float32. On a CPU it is that of products' factors.
         properties: Names of the properties that the network is told.
 
     Example:
