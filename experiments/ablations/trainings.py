@@ -49,7 +49,7 @@ TWO_CORES = Size(
     samples=500,
     relaxed=200,
     seeds=3,
-    fields={"data.max_num_atoms": 8},
+    fields={"data.max_num_atoms": 8, "network.dtype": "bfloat16"},
 )
 """Crystals of at most 8 atoms, whose N_m have the published ratios."""
 
