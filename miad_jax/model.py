@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 from numpy.typing import DTypeLike
 
 from miad_jax.build import diffusion_from, network_from
-from miad_jax.config import MAX_SLOTS, load_config, upgraded
+from miad_jax.config import DTYPES, MAX_SLOTS, load_config, upgraded
 from miad_jax.diffusion.joint import Denoise, Diffusion
 from miad_jax.release import read_release, shapes_of, write_release
 from miad_jax.version import VERSION
@@ -77,22 +77,36 @@ class TrainedModel:
         return jax.tree_util.Partial(network_from(self.config).denoise, self.params)
 
 
-def load_model(name_or_path: str | Path) -> TrainedModel:
+def load_model(name_or_path: str | Path, *, dtype: str | None = None) -> TrainedModel:
     """Load weights of the package, a release file, or a checkpoint of a run.
 
     Args:
         name_or_path: A key of `WEIGHTS`, a `.npz` that `save_pretrained` wrote, the `--workdir` of
             a run for its newest checkpoint, or one of its checkpoints: `RUN/checkpoints/STEP`.
+        dtype: Precision of the factors of matrix products, "float32" or "bfloat16"; None for
+            float32 on a CPU and that of the training elsewhere.
 
     Raises:
-        ValueError: If there is no such model, or it does not fit this version.
+        ValueError: If there is no such model, it does not fit this version, or there is no such
+            precision.
 
     Example:
         >>> model = miad_jax.load_model("mp20-small12")
         >>> model.config.infusion.enabled, int(model.histogram.argmax())
         (True, 4)
     """
-    path = WEIGHTS.get(str(name_or_path), Path(name_or_path))
+    if dtype not in (None, *DTYPES):
+        raise ValueError(f"dtype is {dtype!r}; allowed: {', '.join(DTYPES)}")
+    model = _load(WEIGHTS.get(str(name_or_path), Path(name_or_path)))
+    if dtype is not None:
+        model.config.network.dtype = dtype
+    elif jax.default_backend() == "cpu":  # not every one has fast products of bfloat16
+        model.config.network.dtype = "float32"
+    return model
+
+
+def _load(path: Path) -> TrainedModel:
+    """What a file or a folder holds."""
     if path.suffix == ".npz":
         return _load_release(path)
     checkpoints = _checkpoints(path)
@@ -210,8 +224,6 @@ def _model(
         if not is_possible:
             raise ValueError(f"{path} says that its {what} is {meta.get(what)!r}: it is damaged")
     histogram = _histogram(path, meta["histogram"])
-    if jax.default_backend() == "cpu":  # not every one has fast products of bfloat16
-        config.network.dtype = "float32"
     return TrainedModel(
         params=params,
         config=config,

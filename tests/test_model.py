@@ -54,3 +54,19 @@ def test_they_start_a_training_that_says_where_it_came_from():
     assert "/" not in initial.source["config"]["data"]["path"]
     shapes = jax.eval_shape(network_from(load_model(DEFAULT).config).init_params, jax.random.key(0))
     assert jax.tree.map(np.shape, initial.params) == jax.tree.map(lambda x: x.shape, shapes)
+
+
+def test_the_precision_of_products_can_be_chosen():
+    exact, fast = (load_model("mp20-small12", dtype=dtype) for dtype in (None, "bfloat16"))
+    assert exact.config.network.dtype == "float32"
+    assert exact.digest == fast.digest
+    crystal = miad_jax.load_dataset("prototypes", "train")[0][:4]
+    time = jax.numpy.full(4, 300)
+    one, other = (jax.jit(model.denoise)(crystal, time) for model in (exact, fast))
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        assert 0 < np.linalg.norm(a - b) < 0.03 * np.linalg.norm(a)
+
+
+def test_a_precision_that_is_none_is_said():
+    with pytest.raises(ValueError, match="dtype is 'float64'; allowed: float32, bfloat16"):
+        load_model(DEFAULT, dtype="float64")

@@ -26,7 +26,7 @@ from miad_jax.commands import cli as command
 from miad_jax.commands.relax import POTENTIALS_HELP, WEIGHTS_HELP, relaxed_facts
 from miad_jax.commands.sample_record import chunk_size_of, run_of, upgraded
 from miad_jax.commands.trajectories import NUM_STATES, TrajectoryWriter
-from miad_jax.config import validate
+from miad_jax.config import DTYPES, validate
 from miad_jax.data.exported import ALWAYS, DEFAULT_FORMATS, PLACES, checked_formats, zip_samples
 from miad_jax.data.sample_folder import BYTES_OF_A_SAMPLE, SampleDirectory
 from miad_jax.evaluation import describe_all, write_summary
@@ -63,6 +63,14 @@ flags.DEFINE_integer(
     "Seed of the samples",
     lower_bound=0,
     upper_bound=2**32 - 1,
+    flag_values=FLAGS,
+)
+flags.DEFINE_enum(
+    "dtype",
+    None,
+    list(DTYPES),
+    "Precision of matrix products; bfloat16 is faster on GPUs and on CPUs with AMX; default: "
+    "float32 on a CPU, elsewhere that of the training",
     flag_values=FLAGS,
 )
 solving.define(FLAGS)
@@ -136,7 +144,7 @@ def main(argv: Sequence[str]) -> int:
         out = output.Output.to_nobody()
     if FLAGS.relax is not None:
         prepare_potential(FLAGS.relax, FLAGS.relax_weights, progress=out.progress)
-    model = load_model(FLAGS.checkpoint)
+    model = load_model(FLAGS.checkpoint, dtype=FLAGS.dtype)
     config = validate(solving.config_with(FLAGS, model.config), num_devices=1)
     request, judge = asking.request_of(FLAGS, config), choosing.judge_of(FLAGS, out.progress)
     chunk_size = FLAGS.chunk_size or chunk_size_of(Path(FLAGS.out))

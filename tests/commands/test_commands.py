@@ -127,6 +127,7 @@ def test_samples_do_not_depend_on_calls_or_batches(trained, tmp_path):
         ("--steps=9", "sampling.steps is 8 there and 9 now"),
         ("--churn=3", "sampling.churn is 1.0 there and 3.0 now"),
         ("--chunk_size=4", "chunk_size is 2 there and 4 now"),
+        ("--dtype=bfloat16", "config.network.dtype is float32 there and bfloat16 now"),
     ):
         refused = run_command(
             "sample", f"--checkpoint={trained}", f"--out={tmp_path / 'one'}", "--steps=8",
