@@ -109,7 +109,7 @@ def properties(answers: Sequence[Answer], reference: str) -> list[Row]:
     for answer in answers:
         ((name, value),) = answer.question.request.properties.items()
         obtained = OBTAINED[name](answer)
-        middle = name == "density"
+        middle, groups = name == "density", name == "spacegroup_number"
         close = np.abs(obtained - value) <= 0.1 * value if middle else obtained == value
         rows.append(
             {
@@ -118,6 +118,7 @@ def properties(answers: Sequence[Answer], reference: str) -> list[Row]:
                 "guidance": f"{answer.question.guidance:g}",
                 "median": f"{np.median(obtained):.2f}" if middle else None,
                 "as asked": _share(close),
+                "at 0.01 Å": _share(_groups(answer, "0.01") == value) if groups else None,
                 **answer.validity(),
             }
         )
@@ -173,9 +174,7 @@ OBTAINED: dict[str, Callable[[Answer], np.ndarray]] = {
     "density": lambda answer: np.array(
         [density_g_per_cm3(x.lattice, x.atom_types) for x in answer.reduced]
     ),
-    "spacegroup_number": lambda answer: np.array(
-        [row["spacegroup_number_0.1"] or 1 for row in answer.rows]
-    ),
+    "spacegroup_number": lambda answer: _groups(answer, "0.1"),
 }
 """By property: its value of each sample."""
 
@@ -194,6 +193,11 @@ def shown(name: str, value: object) -> str:
     if name.startswith(("atoms", "seconds", "rms", "distance")):
         return f"{value:.3f}"
     return f"{100 * value:.1f} %"
+
+
+def _groups(answer: Answer, angstrom: str) -> np.ndarray:
+    """The space groups within a tolerance; 1 where none was found."""
+    return np.array([row[f"spacegroup_number_{angstrom}"] or 1 for row in answer.rows])
 
 
 def _sizes_by_system(reference: str) -> dict[str, float]:
