@@ -161,6 +161,9 @@ def transformer(config: ConfigDict) -> None:
     config.tasks.structure = 0.2
     config.tasks.complete = 0.1
     config.tasks.cell = 0.05
+    config.sampling.churn = 3.0
+    config.sampling.coords_ahead = 4.0
+    config.sampling.coords_score = "marginal"
     config.optimizer.learning_rate = 6e-4
     config.optimizer.warmup_steps = 500
     config.optimizer.final_learning_rate = 1e-5

@@ -17,8 +17,14 @@ RECIPE: dict[str, Any] = {
     "optimizer.warmup_steps": 50,
     "optimizer.final_learning_rate": 1e-5,
     "optimizer.ema_decay": 0.99,
+    "sampling.churn": 1.0,
+    "sampling.coords_ahead": 1.0,
+    "sampling.coords_score": "conditional",
 }
-"""Changes of `configs/mp20.py:transformer` for a training of less than an hour of one core."""
+"""Changes of `configs/mp20.py:transformer` for a training of less than an hour of one core.
+
+All are sampled as the package samples by default.
+"""
 
 
 @dataclass(frozen=True)
