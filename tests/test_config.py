@@ -252,6 +252,9 @@ def test_every_quality_is_a_configuration(quality, num_steps):
     if quality == "published":
         np.testing.assert_array_equal(times, np.arange(num_steps)[::-1])
         assert control_from(config).cell_bounds_angstrom is None
+        config.sampling.coords_score = "marginal"
+        config.sampling.update(settings_of(quality, num_steps))
+        assert control_from(config).coords_score == "conditional"
 
 
 @pytest.mark.parametrize("quality", QUALITIES)

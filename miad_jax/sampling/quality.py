@@ -50,7 +50,8 @@ def settings_of(
     Args:
         quality: "draft", 50 evaluations of the network; "standard", 100, at which only the number
             of elements lies below that at 2,000; "best", Algorithm 2 of MiAD with every step, 2,000
-            evaluations, in a bounded cell; "published", the same without bounds.
+            evaluations, in a bounded cell; "published", the same without bounds, and with the
+            conditional score of the coordinates.
         num_steps: T of the process.
         own: `config.sampling` of a model. If its solver is the ancestral one, "draft" and
             "standard" change the number of its steps alone.
@@ -70,6 +71,7 @@ def settings_of(
             "steps": None,
             "first_time": num_steps - 1,
             "cell_bounds_angstrom": (),
+            "coords_score": "conditional",
         }
     if quality == "best":
         return _NO_CHURN | {
