@@ -17,14 +17,15 @@ RECIPE: dict[str, Any] = {
     "optimizer.warmup_steps": 50,
     "optimizer.final_learning_rate": 1e-5,
     "optimizer.ema_decay": 0.99,
+}
+"""Changes of `configs/mp20.py:transformer` for a training of less than an hour of one core."""
+
+SAMPLER: dict[str, Any] = {
     "sampling.churn": 1.0,
     "sampling.coords_ahead": 1.0,
     "sampling.coords_score": "conditional",
 }
-"""Changes of `configs/mp20.py:transformer` for a training of less than an hour of one core.
-
-All are sampled as the package samples by default.
-"""
+"""The sampler of a configuration that names none."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Variant:
     config: str = "configs/mp20.py:transformer"
     changes: dict[str, Any] = field(default_factory=dict)
     steps_of: str | None = None
-    recipe: dict[str, Any] = field(default_factory=lambda: RECIPE)
+    recipe: dict[str, Any] = field(default_factory=lambda: RECIPE | SAMPLER)
 
     def fields(self) -> dict[str, Any]:
         """All fields that differ from the configuration file's."""

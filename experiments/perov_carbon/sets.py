@@ -19,6 +19,7 @@ SMALL: dict[str, Any] = {
     "optimizer.warmup_steps": 100,
     "optimizer.schedule": "cosine",
     "optimizer.clip_norm": 1.0,
+    "network.dtype": "bfloat16",
 }
 """The recipe of `configs/mp20.py:small`: a network of 1.3 M parameters for two CPU cores."""
 

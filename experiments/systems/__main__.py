@@ -1,6 +1,6 @@
 """The systems that the paper names, with and without infusion, each trained for equal minutes.
 
-    python -m experiments.systems --data=DIR [--minutes=40] [--core=0] [--only=NAME,NAME]
+    python -m experiments.systems --data=DIR [--minutes=20] [--core=0] [--only=NAME,NAME]
 
 Each trains the same network on crystals of at most 10 atoms, for as many steps as find room in the
 minutes at its own step time, which is measured before; it samples with its own solver and number of
@@ -26,7 +26,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", help="the data set, with train.csv and val.csv")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
-    parser.add_argument("--minutes", type=float, default=40)
+    parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument("--samples", type=int, default=SAMPLES)
     parser.add_argument("--core", type=int, default=0, help="the core that all of it runs on")
     parser.add_argument("--only", default=",".join(SYSTEMS), help="names of systems")

@@ -5,14 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from experiments.claims.claim import Claim, no_worse
-from experiments.mp20.variants import Variant
+from experiments.mp20.variants import RECIPE, Variant
 
 NAMES = {"miad": "", "mattergen": ",mattergen", "flowmm": ",flowmm", "crystalflow": ",crystalflow"}
 """Systems, and their variants of `configs/mp20.py:small`; MiAD's own process is the default."""
 
 SYSTEMS = {
     name + suffix: Variant(
-        f"configs/mp20.py:small{variant}{baseline}", {"optimizer.learning_rate": 1e-3}
+        f"configs/mp20.py:small{variant}{baseline}",
+        {"optimizer.learning_rate": 1e-3, "network.dtype": "bfloat16"},
+        recipe=RECIPE,
     )
     for name, variant in NAMES.items()
     for suffix, baseline in (("", ""), ("-without", ",diffcsp"))
