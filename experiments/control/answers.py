@@ -128,11 +128,11 @@ class Weights:
         return self._samplers[kind]
 
 
-def weights_of(name_or_path: str, chunk_size: int | None = None) -> Weights:
-    """A model that draws as `miad_jax.sample` does: on all cores, in float32."""
+def weights_of(name_or_path: str, chunk_size: int | None = None, dtype: str = "float32") -> Weights:
+    """A model that draws as `miad_jax.sample` does: on all cores, in one precision."""
     cores_as_devices()
     jax.config.update("jax_default_matmul_precision", "float32")
-    return Weights(load_model(name_or_path), chunk_size)
+    return Weights(load_model(name_or_path, dtype=dtype), chunk_size)
 
 
 def _completed(sampler: Sampler, parts: Crystal, *, keeps_cell: bool) -> Crystal:

@@ -44,10 +44,11 @@ def main() -> None:
     parser.add_argument("--num", type=int, default=500, help="crystals")
     parser.add_argument("--rounds", type=int, default=20, help="samples of each")
     parser.add_argument("--chunk_size", type=int, help="as of miad_jax.sample")
+    parser.add_argument("--dtype", default="float32", help="as of miad_jax.sample")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     known = crystals_to_predict(options.reference, options.num)
-    weights = weights_of(options.weights, options.chunk_size)
+    weights = weights_of(options.weights, options.chunk_size, options.dtype)
     rounds = [found(weights, known, i, options.out) for i in range(options.rounds)]
     print(markdown([row(known, rounds[:tries]) for tries in dict.fromkeys((1, len(rounds)))]))
 
