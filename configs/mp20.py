@@ -91,10 +91,20 @@ def get_config(variant: str = "") -> ConfigDict:
     apply_variant(config, variant, variants)
     if {"published", "diffcsp"} <= set(variant.split(",")):
         config.num_epochs = PUBLISHED_EPOCHS_OF_THE_BASELINE
+    if config.network.name == "transformer" and config.infusion.enabled:
+        _take_sampler_of_the_transformer(config)
     if config.diffusion.lattice == "limit":
         config.diffusion.limit_num_atoms = config.infusion.num_atoms
         config.diffusion.sigma_max = SIGMA_MAX_OF_MATTERGEN / config.infusion.num_atoms ** (1 / 3)
     return config
+
+
+def _take_sampler_of_the_transformer(config: ConfigDict) -> None:
+    """What was chosen for `mp20-transformer` (experiments/mp20), where its process is MiAD's."""
+    if config.diffusion.coords == "wrapped_normal" and config.sampling.solver == "ancestral":
+        config.sampling.churn = 3.0
+        config.sampling.coords_ahead = 4.0
+        config.sampling.coords_score = "marginal"
 
 
 def published(config: ConfigDict) -> None:
@@ -161,9 +171,6 @@ def transformer(config: ConfigDict) -> None:
     config.tasks.structure = 0.2
     config.tasks.complete = 0.1
     config.tasks.cell = 0.05
-    config.sampling.churn = 3.0
-    config.sampling.coords_ahead = 4.0
-    config.sampling.coords_score = "marginal"
     config.optimizer.learning_rate = 6e-4
     config.optimizer.warmup_steps = 500
     config.optimizer.final_learning_rate = 1e-5

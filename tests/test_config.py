@@ -20,6 +20,7 @@ from miad_jax.diffusion.lattice import LatticeDDPM
 from miad_jax.diffusion.lattice_vp import LatticeVP
 from miad_jax.diffusion.masked import MaskedTypes
 from miad_jax.diffusion.torus_flow import TorusFlow
+from miad_jax.model import load_model
 from miad_jax.network import CSPNet, Transformer
 from miad_jax.sampling import Control, PredictorCorrector, make_solver
 from miad_jax.sampling.quality import QUALITIES, settings_of, why_too_few
@@ -98,6 +99,13 @@ def test_variants(name, variant):
     assert (config.network.hidden_dim < plain.network.hidden_dim) == is_smaller
     if config.data.max_num_atoms is not None:
         assert config.data.max_num_atoms <= config.infusion.num_atoms
+
+
+def test_the_transformer_has_the_sampler_of_its_weights_and_its_baseline_has_not():
+    sampler = load_model("mp20-transformer").config.sampling
+    assert module("mp20").get_config("transformer").sampling == sampler
+    baseline = module("mp20").get_config("transformer,diffcsp").sampling
+    assert (baseline.churn, baseline.coords_score) == (1.0, "conditional")
 
 
 @pytest.mark.parametrize("name", VARIANTS)
