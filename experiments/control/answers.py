@@ -64,15 +64,18 @@ class Answer:
         request = self.question.request
         return [request.missed_by(x.atom_types.tolist(), i) for i, x in enumerate(self.reduced)]
 
+    def space_groups(self, angstrom: str) -> np.ndarray:
+        """Space groups within 0.1 or 0.01 Å; 1 where none was found."""
+        return np.array([row[f"spacegroup_number_{angstrom}"] or 1 for row in self.rows])
+
     def validity(self) -> dict[str, float]:
         """Shares of valid and plausible structures, valid compositions, and symmetric crystals."""
         compositions = [valid_composition(x.atom_types) for x in self.reduced]
-        groups = [row["spacegroup_number_0.1"] or 1 for row in self.rows]
         return {
             "valid": float(np.mean([bool(row["valid_structure"]) for row in self.rows])),
             "plausible": float(np.mean([bool(row["plausible"]) for row in self.rows])),
             "valid compositions": float(np.mean(compositions)),
-            "above P1": float(np.mean(np.array(groups) > 1)),
+            "above P1": float(np.mean(self.space_groups("0.1") > 1)),
         }
 
 

@@ -118,7 +118,7 @@ def properties(answers: Sequence[Answer], reference: str) -> list[Row]:
                 "guidance": f"{answer.question.guidance:g}",
                 "median": f"{np.median(obtained):.2f}" if middle else None,
                 "as asked": _share(close),
-                "at 0.01 Å": _share(_groups(answer, "0.01") == value) if groups else None,
+                "at 0.01 Å": _share(answer.space_groups("0.01") == value) if groups else None,
                 **answer.validity(),
             }
         )
@@ -174,7 +174,7 @@ OBTAINED: dict[str, Callable[[Answer], np.ndarray]] = {
     "density": lambda answer: np.array(
         [density_g_per_cm3(x.lattice, x.atom_types) for x in answer.reduced]
     ),
-    "spacegroup_number": lambda answer: _groups(answer, "0.1"),
+    "spacegroup_number": lambda answer: answer.space_groups("0.1"),
 }
 """By property: its value of each sample."""
 
@@ -193,11 +193,6 @@ def shown(name: str, value: object) -> str:
     if name.startswith(("atoms", "seconds", "rms", "distance")):
         return f"{value:.3f}"
     return f"{100 * value:.1f} %"
-
-
-def _groups(answer: Answer, angstrom: str) -> np.ndarray:
-    """The space groups within a tolerance; 1 where none was found."""
-    return np.array([row[f"spacegroup_number_{angstrom}"] or 1 for row in answer.rows])
 
 
 def _sizes_by_system(reference: str) -> dict[str, float]:

@@ -75,21 +75,20 @@ def measured(net: Any, num_atoms: int, rounds: int) -> dict[str, float]:
         "training": training_work(net, num_atoms, 1),
         "evaluation": forward_work(net, num_atoms, 1),
     }
+    limits = {x: limit_work / times[f"limit, {x}"].median for x in PRECISIONS}
     found: dict[str, float] = {"N_m": num_atoms}
     for what, evaluations in (("training", 1), ("evaluation", EVALUATIONS)):
         for precision in PRECISIONS:
             name = f"{what}, {precision}"
             seconds = times[name].median / batch / evaluations
-            limit = limit_work / times[f"limit, {precision}"].median
             found[name] = round(1e3 * seconds, 3)
-            found[f"{what}, share, {precision}"] = round(least[what] / limit / seconds, 3)
+            found[f"{what}, share, {precision}"] = round(least[what] / limits[precision] / seconds, 3)
         one, other = (found[f"{what}, {precision}"] for precision in PRECISIONS)
         found[f"{what}, ratio"] = round(one / other, 2)
     for precision in PRECISIONS:
         memory = programs[f"training, {precision}"].temp_bytes
         found[f"training, MB, {precision}"] = round(memory / 1e6)
-        limit = limit_work / times[f"limit, {precision}"].median
-        found[f"limit, GFLOP/s, {precision}"] = round(limit / 1e9)
+        found[f"limit, GFLOP/s, {precision}"] = round(limits[precision] / 1e9)
     return found
 
 
