@@ -82,7 +82,9 @@ def measured(net: Any, num_atoms: int, rounds: int) -> dict[str, float]:
             name = f"{what}, {precision}"
             seconds = times[name].median / batch / evaluations
             found[name] = round(1e3 * seconds, 3)
-            found[f"{what}, share, {precision}"] = round(least[what] / limits[precision] / seconds, 3)
+            found[f"{what}, share, {precision}"] = round(
+                least[what] / limits[precision] / seconds, 3
+            )
         one, other = (found[f"{what}, {precision}"] for precision in PRECISIONS)
         found[f"{what}, ratio"] = round(one / other, 2)
     for precision in PRECISIONS:
