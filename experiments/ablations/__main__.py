@@ -55,12 +55,10 @@ def main() -> None:
                     weight = types_weight(name, size, options.data, options.out, steps)
                     fields |= {f"loss.{size.types}": weight}
                 folder = options.out / name / str(seed)
-                if is_done(folder / "report", options):
-                    continue
                 fields |= {"keep_checkpoints": curve.KEPT if name in BOTH else 1}
                 every = max(steps // (2 * curve.POINTS), 1)
                 fields |= {"checkpoint_every": every, "validate_every": every}
-                if not are_drawn(folder / "samples"):
+                if not is_done(folder / "report", options) and not are_drawn(folder / "samples"):
                     train(variant, options.data, folder / "run", **fields)
                 sample(folder / "run", folder, options, size)
                 if "curve" in parts and name in BOTH:
@@ -77,14 +75,15 @@ def is_done(report: Path, options: argparse.Namespace) -> bool:
 
 
 def sample(checkpoint: Path, folder: Path, options: argparse.Namespace, size: Size) -> None:
-    """Draw samples and judge them, with energies where there is a hull."""
+    """Draw samples and judge them, with energies where there is a hull, unless that is done."""
     samples, report = folder / "samples", folder / "report"
+    if is_done(report, options):
+        return
     if not are_drawn(samples):
         draw(checkpoint, options.samples or size.samples, samples, "--record_num_atoms")
         keep_counts(samples, folder)
     if options.hull is None:
-        if not is_done(report, options):  # one with energies is not replaced
-            judge(samples, options.data, report, "--nocoverage", "--calculator=none")
+        judge(samples, options.data, report, "--nocoverage", "--calculator=none")
         return
     given = {"hull": options.hull, "elements": options.elements, "weights": options.weights}
     energies = [f"--{name}={value}" for name, value in given.items() if value is not None]
