@@ -30,7 +30,14 @@ from experiments.ablations.trainings import (
     types_weight,
 )
 from experiments.claims.numbers import entry_of
-from experiments.mp20.work import are_drawn, draw, judge, train
+from experiments.mp20.work import (
+    add_energy_options,
+    are_drawn,
+    draw,
+    energy_flags,
+    judge,
+    train,
+)
 
 
 def main() -> None:
@@ -82,13 +89,9 @@ def sample(checkpoint: Path, folder: Path, options: argparse.Namespace, size: Si
     if not are_drawn(samples):
         draw(checkpoint, options.samples or size.samples, samples, "--record_num_atoms")
         keep_counts(samples, folder)
-    if options.hull is None:
-        judge(samples, options.data, report, "--nocoverage", "--calculator=none")
-        return
-    given = {"hull": options.hull, "elements": options.elements, "weights": options.weights}
-    energies = [f"--{name}={value}" for name, value in given.items() if value is not None]
-    energies += [f"--calculator={options.calculator}"]
-    energies += [f"--num_relaxed={options.relaxed or size.relaxed}"]
+    energies = energy_flags(options)
+    if options.hull is not None:
+        energies.append(f"--num_relaxed={options.relaxed or size.relaxed}")
     judge(samples, options.data, report, "--nocoverage", *energies)
 
 
@@ -105,10 +108,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--samples", type=int, help="of a training; default: by the size")
     parser.add_argument("--seeds", type=int, help="trainings of each kind; default: by the size")
     parser.add_argument("--core", type=int, help="the core that all of it runs on; default: any")
-    parser.add_argument("--hull", help="as of miad_jax.evaluate; default: no energies")
-    parser.add_argument("--elements", help="as of miad_jax.evaluate")
-    parser.add_argument("--calculator", default="nequix", help="as of miad_jax.evaluate")
-    parser.add_argument("--weights", help="as of miad_jax.evaluate")
+    add_energy_options(parser)
     parser.add_argument("--relaxed", type=int, help="samples relaxed; default: by the size")
     parser.add_argument("--show", action="store_true", help="make the tables alone")
     options = parser.parse_args()

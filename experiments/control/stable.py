@@ -18,7 +18,7 @@ from ase.io import write
 from experiments.claims.claim import markdown
 from experiments.claims.numbers import entry_of, number_of
 from experiments.control.answers import FIELDS
-from experiments.mp20.work import judge
+from experiments.mp20.work import add_energy_options, energy_flags, judge
 from miad_jax import Crystal, reduce, to_structures
 
 NUMBERS = ("stable", "metastable", "unique", "novel", "S.U.N.", "M.S.U.N.")
@@ -34,20 +34,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--part", default="elements")
     parser.add_argument("--num", type=int, default=32, help="samples of a question")
-    parser.add_argument("--hull", required=True, help="as of miad_jax.evaluate")
-    parser.add_argument("--elements", help="as of miad_jax.evaluate")
-    parser.add_argument("--calculator", default="nequix", help="as of miad_jax.evaluate")
-    parser.add_argument("--weights", help="as of miad_jax.evaluate")
+    add_energy_options(parser, required=True)
     options = parser.parse_args()
-    given = {name: getattr(options, name) for name in ("hull", "elements", "calculator", "weights")}
-    flags = [f"--{name}={value}" for name, value in given.items() if value is not None]
     rows: list[list[object]] = [[options.part, "samples", *NUMBERS]]
     for file in sorted((options.out / options.part).glob("*.npz")):
         folder = options.out / "stable" / options.part / file.stem
         if entry_of(folder, "S.U.N.") is None:
             write_crystals(file, folder.with_suffix(".extxyz"), options.num)
             crystals = folder.with_suffix(".extxyz")
-            judge(crystals, options.reference, folder, "--nocoverage", *flags)
+            judge(crystals, options.reference, folder, "--nocoverage", *energy_flags(options))
         rows.append([file.stem, options.num, *(number_of([folder], name) for name in NUMBERS)])
     print(markdown(rows))
 

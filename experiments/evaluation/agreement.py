@@ -32,6 +32,7 @@ from miad_jax.evaluation.stability.hull_files import hull_from_entries
 from miad_jax.evaluation.stability.relax import relax
 from miad_jax.evaluation.validity.composition import valid_composition
 from miad_jax.evaluation.validity.structure import is_valid_structure, min_distance
+from miad_jax.storage.files import write_atomically
 
 VERDICTS_EV_PER_ATOM = (0.0, 0.1)
 """The bounds of stable and metastable."""
@@ -77,7 +78,7 @@ def main() -> None:
         print(f"\n{name}")
         for line, value in numbers.items():
             print(f"  {line}: {value}")
-    (options.out / "agreement.json").write_text(json.dumps(found, indent=1) + "\n")
+    write_atomically(options.out / "agreement.json", json.dumps(found, indent=1) + "\n")
 
 
 def read(folder: Path, name: str) -> list[Published]:

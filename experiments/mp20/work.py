@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -68,6 +69,24 @@ def draw(checkpoint: Path, samples: int, out: Path, *options: str) -> None:
 def judge(samples: Path, data: str, out: Path, *options: str) -> None:
     """Evaluate samples, or go on."""
     module("evaluate", str(samples), f"--reference={data}", f"--out={out}", *options)
+
+
+def add_energy_options(parser: argparse.ArgumentParser, *, required: bool = False) -> None:
+    """Flags that a study passes on to the evaluation, of which `energy_flags` makes the list."""
+    without = "" if required else "; default: no energies"
+    parser.add_argument("--hull", required=required, help=f"as of miad_jax.evaluate{without}")
+    parser.add_argument("--elements", help="as of miad_jax.evaluate")
+    parser.add_argument("--calculator", default="nequix", help="as of miad_jax.evaluate")
+    parser.add_argument("--weights", help="as of miad_jax.evaluate")
+
+
+def energy_flags(options: argparse.Namespace) -> list[str]:
+    """What the flags of `add_energy_options` say to the evaluation; no energies without a hull."""
+    if options.hull is None:
+        return ["--calculator=none"]
+    names = ("hull", "elements", "calculator", "weights")
+    given = {name: getattr(options, name) for name in names}
+    return [f"--{name}={value}" for name, value in given.items() if value is not None]
 
 
 def module(name: str, *arguments: str) -> None:

@@ -24,6 +24,7 @@ from experiments.speed.memory import measure
 from experiments.speed.programs import SIZES, Case, NoNetwork, Program, check_equal
 from experiments.speed.timing import interleave, matmul_program
 from experiments.speed.work import forward_work, training_work
+from miad_jax.storage.files import write_atomically
 
 CPU_CASES = [
     ("published", 25, 8),
@@ -91,7 +92,7 @@ def main() -> None:
     print("  unchunked, float32:", *results["memory"]["largest"], sep="\n    ")
 
     options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    write_atomically(options.out / "results.json", json.dumps(results, indent=1) + "\n")
     draw(results).savefig(options.out / "results.png")
     print(f"\nresults.json and results.png in {options.out}")
 

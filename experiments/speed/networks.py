@@ -24,6 +24,7 @@ from experiments.speed.programs import SIZES, Case, Program, sampling, training
 from experiments.speed.timing import interleave, matmul_program
 from experiments.speed.work import forward_work, training_work
 from miad_jax.network import Transformer
+from miad_jax.storage.files import write_atomically
 
 NETWORKS: dict[str, Any] = {
     "CSPNet, small": SIZES["small"],
@@ -58,7 +59,7 @@ def main() -> None:
             times = [x[f"{what}, float32"] for x in rows]
             print(f"{name}: {what} grows as N_m^{exponent(NUM_ATOMS, times):.2f}")
     options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "networks.json").write_text(json.dumps(found, indent=1) + "\n")
+    write_atomically(options.out / "networks.json", json.dumps(found, indent=1) + "\n")
 
 
 def measured(net: Any, num_atoms: int, rounds: int) -> dict[str, float]:
