@@ -55,6 +55,11 @@ class Answer:
         return list(describe_all(self.crystals))
 
     @cached_property
+    def refined(self) -> list[dict[str, Any]]:
+        """What is said of each, with its atoms moved onto the symmetry found within 0.1 Å."""
+        return list(describe_all(self.crystals, refine_angstrom=0.1))
+
+    @cached_property
     def num_atoms(self) -> np.ndarray:
         """Atoms of each sample."""
         return np.array([len(x.atom_types) for x in self.reduced])
@@ -64,9 +69,10 @@ class Answer:
         request = self.question.request
         return [request.missed_by(x.atom_types.tolist(), i) for i, x in enumerate(self.reduced)]
 
-    def space_groups(self, angstrom: str) -> np.ndarray:
+    def space_groups(self, angstrom: str, *, refined: bool = False) -> np.ndarray:
         """Space groups within 0.1 or 0.01 Å; 1 where none was found."""
-        return np.array([row[f"spacegroup_number_{angstrom}"] or 1 for row in self.rows])
+        rows = self.refined if refined else self.rows
+        return np.array([row[f"spacegroup_number_{angstrom}"] or 1 for row in rows])
 
     def validity(self) -> dict[str, float]:
         """Shares of valid and plausible structures, valid compositions, and symmetric crystals."""

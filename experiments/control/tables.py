@@ -111,6 +111,12 @@ def properties(answers: Sequence[Answer], reference: str) -> list[Row]:
         obtained = OBTAINED[name](answer)
         middle, groups = name == "density", name == "spacegroup_number"
         close = np.abs(obtained - value) <= 0.1 * value if middle else obtained == value
+        sharp = {
+            column: _share(answer.space_groups("0.01", refined=refined) == value)
+            if groups
+            else None
+            for column, refined in (("at 0.01 Å", False), ("refined, at 0.01 Å", True))
+        }
         rows.append(
             {
                 "property": name,
@@ -118,7 +124,7 @@ def properties(answers: Sequence[Answer], reference: str) -> list[Row]:
                 "guidance": f"{answer.question.guidance:g}",
                 "median": f"{np.median(obtained):.2f}" if middle else None,
                 "as asked": _share(close),
-                "at 0.01 Å": _share(answer.space_groups("0.01") == value) if groups else None,
+                **sharp,
                 **answer.validity(),
             }
         )
