@@ -4,9 +4,10 @@
     python -m experiments.perov_carbon --perov5=DIR --carbon24=DIR --out=OUT --published
 
 A data set whose folder is not given is left out. Its folder's name begins with perov or carbon, by
-which the evaluation knows the cut-offs of coverage. What OUT holds is not made again, and what was
-interrupted goes on; `--show` makes the tables alone. OUT gets `tables.md` and `claims.json`. It is
-`experiments/perov_carbon/results`, of which logs and reports are in the repository.
+which the evaluation knows the cut-offs of coverage. As many training crystals are judged as if they
+were samples. What OUT holds is not made again, and what was interrupted goes on; `--show` makes the
+tables alone. OUT gets `tables.md` and `claims.json`. It is `experiments/perov_carbon/results`, of
+which logs and reports are in the repository.
 """
 
 from __future__ import annotations
@@ -15,10 +16,14 @@ import argparse
 import os
 from pathlib import Path
 
+import numpy as np
+from ase.io import write as write_atoms
+
 from experiments.claims.numbers import entry_of
 from experiments.mp20.work import are_drawn, draw, judge, train
 from experiments.perov_carbon.sets import PUBLISHED, SETS, TWO_CORES, variant
-from experiments.perov_carbon.show import METHODS, POINTS, write
+from experiments.perov_carbon.show import METHODS, POINTS, TRAINING, write
+from miad_jax import load_dataset, reduce, to_structures
 
 
 def main() -> None:
@@ -58,7 +63,20 @@ def main() -> None:
                 train(chosen, data, folder / "run", **fields)
                 draw(folder / "run", samples, folder / "samples")
             judge(folder / "samples", data, folder / "report", "--calculator=none")
+        training = options.out / name / TRAINING
+        if entry_of(training / "report", "read") is None:
+            write_training_crystals(data, training / "crystals.extxyz", samples)
+            judge(training / "crystals.extxyz", data, training / "report", "--calculator=none")
     print(write(options.out))
+
+
+def write_training_crystals(data: str, file: Path, num: int) -> None:
+    """A random choice of the training crystals, as a file that can be judged."""
+    crystals, _ = load_dataset(data, "train")
+    num = min(num, len(crystals))
+    chosen = np.random.default_rng(0).choice(len(crystals), num, replace=False)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_atoms(file, [x.to_ase_atoms() for x in to_structures(reduce(crystals[chosen]))])
 
 
 if __name__ == "__main__":

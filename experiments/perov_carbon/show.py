@@ -11,6 +11,9 @@ from experiments.perov_carbon.sets import SETS
 from miad_jax.storage.files import write_atomically
 
 METHODS = ("miad", "diffcsp")
+TRAINING = "training crystals"
+"""Judged as if they were samples: what coverage can be with so many."""
+
 POINTS = 8
 """A training is validated so often, at equal distances."""
 
@@ -31,10 +34,11 @@ def write(out: Path) -> str:
 
 
 def table(folder: Path) -> str:
-    """Every number of both methods."""
-    rows: list[list[object]] = [["", *METHODS]]
+    """Every number of both methods, and of training crystals."""
+    columns = (*METHODS, TRAINING)
+    rows: list[list[object]] = [["", *columns]]
     for name in NUMBERS:
-        rows.append([name, *(number_of([folder / x / "report"], name) for x in METHODS)])
+        rows.append([name, *(number_of([folder / x / "report"], name) for x in columns)])
     return markdown(rows)
 
 
