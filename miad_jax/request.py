@@ -6,6 +6,7 @@ samples, and says of each crystal what it misses.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,16 @@ GROUPS = {
     "actinides": "is_actinoid",
 }
 """Words for sets of elements, and what pymatgen calls them."""
+
+LIMITS = {
+    "density": (1e-3, math.inf),
+    "num_elements": (1, math.inf),
+    "spacegroup_number": (1, 230),
+}
+"""Values that crystals have: in g/cm³, and counts."""
+
+WHOLE = ("num_elements", "spacegroup_number")
+"""Properties that are whole numbers."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +125,7 @@ class Request:
 
         Raises:
             ValueError: If something is not understood, or cannot be met together with the rest.
+            TypeError: If a crystal is no pymatgen Structure.
         """
         formulas = tuple(map(_formula, [formula] if isinstance(formula, str) else formula))
         allowed = None if elements is None else _numbers("elements", elements)
@@ -132,10 +144,10 @@ class Request:
             num_atoms=_range("num_atoms", num_atoms, 1),
             formulas=formulas,
             formula_units=_range("formula_units", formula_units, 1),
-            given=None if complete is None else _crystal(complete),
+            given=None if complete is None else _crystal("complete", complete),
             added=_range("add", add, 0),
             keep_cell=keep_cell,
-            like=None if like is None else _crystal(like),
+            like=None if like is None else _crystal("like", like),
             strength=strength,
             properties=dict(properties or {}),
         )
@@ -184,6 +196,28 @@ class Request:
             raise ValueError(
                 f"{len(self.contain)} elements must occur among at most {self.num_atoms[1]} atoms: "
                 "ask for more atoms, or for fewer elements"
+            )
+
+        self._check_properties()
+
+    def _check_properties(self) -> None:
+        """Refuse values that no crystal has."""
+        for name, value in self.properties.items():
+            if not math.isfinite(value):
+                raise ValueError(f"{name} is {value:g}; allowed: a finite number")
+            is_whole, (low, high) = name in WHOLE, LIMITS.get(name, (-math.inf, math.inf))
+            if not low <= value <= high or (is_whole and value != int(value)):
+                ends = f"from {low:g} on" if high == math.inf else f"from {low:g} to {high:g}"
+                kind = "a whole number" if is_whole else "a number"
+                raise ValueError(f"{name} is {value:g}; allowed: {kind} {ends}")
+        num = self.properties.get("num_elements", math.nan)
+        if num < len(self.contain):
+            raise ValueError(
+                f"{len(self.contain)} elements must occur, but num_elements is {num:g}"
+            )
+        if self.elements is not None and num > len(self.elements):
+            raise ValueError(
+                f"{len(self.elements)} elements may occur, but num_elements is {num:g}"
             )
 
     @property
@@ -377,7 +411,7 @@ def _range(name: str, value: str | int | Range | None, smallest: int) -> Range |
     if not smallest <= low <= high:
         raise ValueError(
             f"{name} is {value}; allowed: a whole number from {smallest} on, or a range such as "
-            f"{max(smallest, 4)}..8"
+            f"{max(smallest, 4)}..8, the smaller number first"
         )
     return low, high
 
@@ -401,12 +435,19 @@ def _formula(text: str) -> dict[int, int]:
     return whole
 
 
-def _crystal(structure: Structure) -> Crystal:
+def _crystal(name: str, structure: Structure) -> Crystal:
     """A crystal in its Niggli cell, the cell that networks know crystals in."""
+    from pymatgen.core import Structure
+
     from miad_jax.data.niggli import niggli_reduce
     from miad_jax.data.standard import right_handed, structure_arrays
 
-    lattice, frac_coords, types = structure_arrays(structure)
+    if not isinstance(structure, Structure):
+        raise TypeError(f"{name} is {structure!r}; allowed: a pymatgen Structure")
+    try:
+        lattice, frac_coords, types = structure_arrays(structure)
+    except ValueError as error:
+        raise ValueError(f"the crystal of {name} {error}") from error
     lattice, frac_coords = right_handed(
         np.asarray(lattice, np.float64), np.asarray(frac_coords, np.float64)
     )

@@ -9,6 +9,7 @@ from miad_jax.diffusion.keys import sample_keys
 from miad_jax.request import Request
 
 SALT = Structure(Lattice.cubic(4), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+DISORDERED = Structure(Lattice.cubic(4), [{"Na": 0.5, "K": 0.5}], [[0, 0, 0]])
 HISTOGRAM = np.array([0, 1, 5, 1, 8, 1, 5, 0, 2, 0, 4, 0, 3.0])
 
 
@@ -61,11 +62,29 @@ def test_elements_as_people_write_them():
         ({"add": 2}, "add and keep_cell belong to a crystal"),
         ({"complete": SALT, "num_atoms": 4}, "how many atoms there are by add"),
         ({"complete": SALT, "elements": "Na"}, "the crystal to complete holds Cl, which may not"),
+        ({"like": DISORDERED}, "the crystal of like is disordered"),
+        ({"properties": {"density": 0}}, "density is 0; allowed: a number from 0.001 on"),
+        ({"properties": {"density": np.nan}}, "density is nan; allowed: a finite number"),
+        ({"properties": {"num_elements": 2.5}}, "num_elements is 2.5; allowed: a whole number"),
+        ({"properties": {"spacegroup_number": 231}}, "is 231; allowed: a whole number from 1 to"),
+        (
+            {"contain": "Li,O", "properties": {"num_elements": 1}},
+            "2 elements must occur, but num_elements is 1",
+        ),
+        (
+            {"elements": "Li,O", "properties": {"num_elements": 3}},
+            "2 elements may occur, but num_elements is 3",
+        ),
     ],
 )
 def test_what_cannot_be_met_is_refused_before_anything_runs(wish, said):
     with pytest.raises(ValueError, match=said):
         Request.of(**wish)
+
+
+def test_crystals_are_structures():
+    with pytest.raises(TypeError, match=r"complete is 'salt\.cif'; allowed: a pymatgen Structure"):
+        Request.of(complete="salt.cif")
 
 
 def test_elements_and_numbers_reach_the_condition():

@@ -73,6 +73,25 @@ def asked(values: flags.FlagValues) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value not in (None, False)}
 
 
+def words(values: flags.FlagValues, indices: Sequence[int]) -> list[str]:
+    """What is asked of each of these samples; of the formulas of a file it is one."""
+    given = asked(values)
+    formulas = _formulas(given["formula"]) if "formula" in given else ""
+    found = []
+    for index in indices:
+        if isinstance(formulas, list):
+            given["formula"] = formulas[index % len(formulas)]
+        found.append(", ".join(f"{name} {_word(value)}" for name, value in given.items()))
+    return found
+
+
+def unchecked(request: Request) -> list[str]:
+    """Names of wishes that only lead the model: whether a sample is that, is not looked at."""
+    led = [name for name in request.properties if name != SPACE_GROUP]
+    others = {"neutral": request.neutral, "like": request.like is not None}
+    return [*(name for name, is_asked in others.items() if is_asked), *led]
+
+
 def request_of(values: flags.FlagValues, config: ConfigDict) -> Request:
     """What the flags ask of a model.
 
@@ -82,11 +101,16 @@ def request_of(values: flags.FlagValues, config: ConfigDict) -> Request:
         FileNotFoundError: If a file is missing.
     """
     given = asked(values)
-    properties = dict(map(_property, given.pop("property", ())))
+    wishes = [*map(_property, given.pop("property", ()))]
     if (space_group := given.pop("space_group", None)) is not None:
         if not 1 <= space_group <= 230:
             raise ValueError(f"--space_group is {space_group}; allowed: a number from 1 to 230")
-        properties[SPACE_GROUP] = float(space_group)
+        wishes.append((SPACE_GROUP, float(space_group)))
+    properties = dict(wishes)
+    if len(properties) < len(wishes):
+        raise ValueError("a property is asked for twice: give one value of each")
+    if values["guidance"].value is not None and not properties:
+        raise ValueError("--guidance strengthens wishes for properties: add --property")
     _check_properties(properties, tuple(config.data.properties))
     if "formula" in given:
         given["formula"] = _formulas(given["formula"])
@@ -98,12 +122,18 @@ def request_of(values: flags.FlagValues, config: ConfigDict) -> Request:
     return Request.of(**given, properties=properties)
 
 
+def _word(value: Any) -> str:
+    return " and ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
 def _property(text: str) -> tuple[str, float]:
     name, _, value = text.partition("=")
     try:
         return name.strip(), float(value)
     except ValueError as error:
-        raise ValueError(f"--property is {text!r}; allowed: as in density=4.5") from error
+        raise ValueError(
+            f"--property is {text!r}; allowed: a name and a number, as in density=4.5"
+        ) from error
 
 
 def _check_properties(asked: dict[str, float], known: Sequence[str]) -> None:
@@ -122,6 +152,8 @@ def _formulas(value: str) -> list[str] | str:
     path = Path(value)
     if path.suffix not in (".txt", ".csv"):
         return value
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist: give a formula, or a file of formulas")
     with path.open(encoding="utf-8-sig", newline="") as file:
         if path.suffix == ".txt":
             found = [line.strip() for line in file]
@@ -138,6 +170,8 @@ def _formulas(value: str) -> list[str] | str:
 
 def _structure(path: Path) -> Any:
     """The one crystal of a file."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist or is no file: give one with a crystal")
     rows = list(read_rows(path))
     if len(rows) != 1:
         raise ValueError(f"{path} holds {len(rows)} crystals: give a file with one")

@@ -21,6 +21,7 @@ from jaxtyping import Float
 from ml_collections import ConfigDict
 
 from miad_jax import hosts
+from miad_jax.build import solver_from
 from miad_jax.commands import asking, choosing, output, solving
 from miad_jax.commands import cli as command
 from miad_jax.commands.relax import POTENTIALS_HELP, WEIGHTS_HELP, relaxed_facts
@@ -149,7 +150,8 @@ def main(argv: Sequence[str]) -> int:
     request, judge = asking.request_of(FLAGS, config), choosing.judge_of(FLAGS, out.progress)
     chunk_size = FLAGS.chunk_size or chunk_size_of(Path(FLAGS.out))
     sampler = sampler_of(model, config, request, chunk_size=chunk_size)
-    warning = why_too_few(sampler.solver, sampler.control, model.diffusion)
+    whole_way = solver_from(config)  # a variation takes a part of its steps
+    warning = why_too_few(whole_way, sampler.control, model.diffusion)
     if warning and hosts.is_first():
         print(f"warning: {warning}", file=sys.stderr)
     batch_size = hosts.of_first(FLAGS.batch_size or samples_at_a_time(sampler))
@@ -200,7 +202,7 @@ def _sample_into_folder(
             extra = {"num_real_atoms": drawn.num_real} if FLAGS.record_num_atoms else {}
             rows = describe_all(drawn.crystals, infused=infused, refine_angstrom=FLAGS.refine)
             if not request.asks_nothing:
-                rows = _with_answers(rows, drawn)
+                rows = _with_answers(rows, drawn, request, indices)
             if drawn.energies is not None:
                 rows = _with_energies(rows, drawn.energies)
             if drawn.trajectory is not None:
@@ -254,6 +256,8 @@ def _finish(
             f"{result['num_as_asked']} of {len(samples.rows)} samples are as asked, of "
             f"{result['num_drawn']} that were drawn"
         )
+        if led := asking.unchecked(request):
+            out.say(f"not checked, because it only leads the model: {', '.join(led)}")
     if FLAGS.trajectory:
         out.say(trajectories.finish())
     if FLAGS.refine is not None:
@@ -305,13 +309,18 @@ def _relax(folder: Path, out: output.Output) -> tuple[int, dict[str, Any]]:
     return code, relaxed_facts(folder / "relaxed", rows)
 
 
-def _with_answers(rows: Sequence[dict[str, Any]], drawn: Drawn) -> list[dict[str, Any]]:
+def _with_answers(
+    rows: Sequence[dict[str, Any]], drawn: Drawn, request: Request, indices: Sequence[int]
+) -> list[dict[str, Any]]:
     """Rows with what was asked, and whether the sample is that."""
-    words = ", ".join(f"{name} {_word(value)}" for name, value in asking.asked(FLAGS).items())
+    words = asking.words(FLAGS, indices)
+    group = request.properties.get(asking.SPACE_GROUP)
     found = []
-    for row, missed, attempts in zip(rows, drawn.missed, drawn.attempts, strict=True):
-        missed = [*missed, *_other_space_group(row)]
-        answers = {"asked": words, "is_as_asked": not missed, "missed": ", ".join(missed)}
+    for row, asked, missed, attempts in zip(rows, words, drawn.missed, drawn.attempts, strict=True):
+        there = row["spacegroup_number_0.1"]
+        other = [f"has space group {there}"] if group not in (None, there) else []
+        missed = [*missed, *other]
+        answers = {"asked": asked, "is_as_asked": not missed, "missed": ", ".join(missed)}
         found.append(dict(row) | answers | {"attempts": int(attempts)})
     return found
 
@@ -325,16 +334,6 @@ def _with_energies(
         dict(row) | {"best_of": FLAGS.best_of, "e_above_hull_as_generated": x}
         for row, x in zip(rows, known, strict=True)
     ]
-
-
-def _word(value: Any) -> str:
-    return " and ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _other_space_group(row: dict[str, Any]) -> list[str]:
-    """The space group of a crystal, if it is not that which was asked."""
-    found = row["spacegroup_number_0.1"]
-    return [f"has space group {found}"] if FLAGS.space_group not in (None, found) else []
 
 
 def _answers(rows: Sequence[dict[str, Any]]) -> dict[str, int]:

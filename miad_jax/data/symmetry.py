@@ -61,7 +61,8 @@ def refine(
     the mean of its images under the rotations, G = ⟨Rᵀ G R⟩, and each position the mean of the
     images that the operations put there; the cell is stretched and not turned. The crystal is
     compared with what it was after both are centred at the mean of their atoms: no atom of the
-    cell, and no cell vector, may have moved by more than `max_move_angstrom`.
+    cell, and no cell vector, may have moved by more than `max_move_angstrom`. Where the moved
+    crystal has more symmetry within that distance than before, it is moved onto that, and so on.
 
     Args:
         lattice: A reduced cell, rows in Å.
@@ -78,24 +79,31 @@ def refine(
         ValueError: If `max_move_angstrom` is not a positive, finite number.
     """
     check_max_move(max_move_angstrom)
-    found = find_symmetry(lattice, frac_coords, atom_types, max_move_angstrom)
-    if found is None or len(found.rotations) == 1:
-        return None
-    new_lattice = _mean_cell(lattice, found.rotations)
-    new_coords = _mean_positions(
-        new_lattice, frac_coords, atom_types, found.rotations, found.translations
-    )
-    if new_coords is None:
-        return None
-    moves = new_coords @ new_lattice - frac_coords @ lattice
-    moves = np.concatenate([moves - moves.mean(0), new_lattice - lattice])
-    farthest = np.linalg.norm(moves, axis=-1).max()
-    if not EXACT_ANGSTROM < farthest <= max_move_angstrom:
-        return None
-    now = find_symmetry(new_lattice, new_coords, atom_types, EXACT_ANGSTROM)
-    if now is None or len(now.rotations) < len(found.rotations):
-        return None
-    return new_lattice, new_coords
+    refined = None
+    order = 1
+    new_lattice, new_coords = lattice, frac_coords
+    while True:
+        found = find_symmetry(new_lattice, new_coords, atom_types, max_move_angstrom)
+        if found is None or len(found.rotations) <= order:
+            return refined
+        order = len(found.rotations)
+        new_lattice = _mean_cell(new_lattice, found.rotations)
+        moved = _mean_positions(
+            new_lattice, new_coords, atom_types, found.rotations, found.translations
+        )
+        if moved is None:
+            return refined
+        new_coords = moved
+        moves = new_coords @ new_lattice - frac_coords @ lattice
+        moves = np.concatenate([moves - moves.mean(0), new_lattice - lattice])
+        farthest = np.linalg.norm(moves, axis=-1).max()
+        if farthest > max_move_angstrom:
+            return refined
+        now = find_symmetry(new_lattice, new_coords, atom_types, EXACT_ANGSTROM)
+        if now is None or len(now.rotations) < order:
+            return refined
+        if farthest > EXACT_ANGSTROM:
+            refined = new_lattice, new_coords
 
 
 def check_max_move(max_move_angstrom: float) -> None:

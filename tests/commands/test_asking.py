@@ -4,6 +4,7 @@ import csv
 
 import ase.build
 import ase.io
+import jax
 import numpy as np
 import pytest
 from pymatgen.core import Composition
@@ -103,6 +104,53 @@ def test_a_crystal_is_completed_where_it_is(tmp_path):
         assert np.abs(np.array(distances) - 2.82).min() < 1e-4
 
 
+@pytest.fixture
+def always_salt(monkeypatch):
+    """Rock salt is whatever a model draws."""
+    salt = miad_jax.from_atoms(ase.build.bulk("NaCl", "rocksalt", a=5.64))
+
+    def draw(self, keys, num_atoms, condition, bar, **options):
+        num = len(keys)
+        crystals = jax.tree.map(lambda x: np.repeat(np.asarray(x), num, 0), salt)
+        return crystals, np.full((num, 1), 2)
+
+    monkeypatch.setattr(Sampler, "draw", draw)
+
+
+def test_a_space_group_is_checked_and_what_only_leads_is_named(always_salt, tmp_path):
+    led = ["--neutral", "--property=density=9", "--guidance=2"]
+    done = run_command(
+        "sample", f"--out={tmp_path / 'one'}", "--num=1", "--property=spacegroup_number=225", *led
+    )
+    assert done.returncode == 0, done.stderr
+    assert "1 of 1 samples are as asked, of 1 that were drawn" in done.stdout
+    assert "not checked, because it only leads the model: neutral, density" in done.stdout
+    done = run_command("sample", f"--out={tmp_path / 'two'}", "--num=1", "--space_group=221")
+    assert "0 of 1 samples are as asked" in done.stdout
+    assert "not checked" not in done.stdout
+    assert rows(tmp_path / "two")[0]["missed"] == "has space group 225"
+
+
+def test_each_sample_of_a_list_says_its_own_formula(always_salt, tmp_path):
+    formulas = tmp_path / "list.txt"
+    formulas.write_text("NaCl\nKCl\n")
+    out = tmp_path / "out"
+    done = run_command("sample", f"--out={out}", "--num=3", f"--formula={formulas}")
+    assert done.returncode == 0, done.stderr
+    assert [row["asked"] for row in rows(out)] == ["formula NaCl", "formula KCl", "formula NaCl"]
+    assert [row["missed"] for row in rows(out)] == ["", "is not K1Cl1", ""]
+
+
+def test_a_variation_is_not_warned_of_the_part_of_the_way_that_it_goes(always_salt, tmp_path):
+    near = tmp_path / "salt.cif"
+    ase.io.write(near, ase.build.bulk("NaCl", "rocksalt", a=5.64))
+    for more, warned in ([], False), (["--steps=10"], True):
+        out = tmp_path / str(warned)
+        done = run_command("sample", f"--out={out}", "--num=1", f"--like={near}", *more)
+        assert done.returncode == 0, done.stderr
+        assert ("ask the network" in done.stderr) is warned
+
+
 SMALLEST = "--checkpoint=mp20-small12"
 BAD = [
     (["--elements=Li,Xx"], "elements holds 'Xx'"),
@@ -111,9 +159,15 @@ BAD = [
     (["--num_atoms=9..3"], "num_atoms is 9..3"),
     (["--formula=Q"], "formula 'Q' has no atoms"),
     (["--formula=none.csv"], "none.csv"),
+    (["--formula=none.txt"], "none.txt does not exist: give a formula, or a file of formulas"),
     (["--complete=none.cif"], "none.cif does not exist"),
+    (["--like=tests"], "tests does not exist or is no file"),
     ([SMALLEST, "--property=density=3"], "the model knows no property 'density'; it was told none"),
-    (["--property=density"], "--property is 'density'; allowed: as in density=4.5"),
+    (["--property=density"], "--property is 'density'; allowed: a name and a number, as in"),
+    (["--property=density=-4"], "density is -4; allowed: a number from 0.001 on"),
+    (["--property=density=4", "--property=density=5"], "a property is asked for twice"),
+    (["--space_group=225", "--property=spacegroup_number=221"], "a property is asked for twice"),
+    (["--guidance=2"], "--guidance strengthens wishes for properties: add --property"),
     (["--space_group=231"], "--space_group is 231; allowed: a number from 1 to 230"),
     ([SMALLEST, "--space_group=225"], "the model knows no property 'spacegroup_number'"),
 ]

@@ -64,6 +64,18 @@ def test_a_shaken_and_strained_crystal_gets_its_symmetry_back(seed, which):
     assert refine(new, coords, numbers, 0.1) is None, "what is refined stays"
 
 
+@settings(max_examples=30)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_what_is_refined_has_the_same_symmetry_within_every_tolerance(seed):
+    """A cell of one atom, which nearly has the symmetry of higher and higher lattices."""
+    rng = np.random.default_rng(seed)
+    lattice = 1.5 * (np.ones((3, 3)) - 2 * np.eye(3)) + rng.normal(0, 0.05, (3, 3))
+    atom = np.zeros((1, 3)), np.array([63])
+    if (found := refine(lattice, *atom, 0.1)) is not None:
+        assert number((*found, atom[1]), 0.1) == number((*found, atom[1]), 0.001)
+        assert np.linalg.norm(found[0] - lattice, axis=-1).max() <= 0.1
+
+
 def test_no_atom_moves_farther_than_allowed():
     """Na atoms all out of place: spglib allows two tolerances between them, a move one."""
     lattice, frac_coords, numbers = arrays(SALT)
