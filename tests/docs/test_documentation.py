@@ -205,6 +205,8 @@ def check_study(name, words, page):
         f"{page}: {name}"
     )
     source = "".join(x.read_text() for x in ROOT.joinpath(*name.split(".")[:2]).glob("*.py"))
+    if "add_energy_options(" in source:  # flags that studies share
+        source += (ROOT / "experiments" / "mp20" / "work.py").read_text()
     for flag in (x[2:].partition("=")[0] for x in words if x.startswith("--")):
         assert f'"--{flag}"' in source or f'"{flag}"' in source, f"{page}: {name} --{flag}"
 
