@@ -13,13 +13,12 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from ase.io import write
 
 from experiments.claims.claim import markdown
 from experiments.claims.numbers import entry_of, number_of
 from experiments.control.answers import FIELDS
-from experiments.mp20.work import add_energy_options, energy_flags, judge
-from miad_jax import Crystal, reduce, to_structures
+from experiments.mp20.work import add_energy_options, energy_flags, judge, write_crystals
+from miad_jax import Crystal
 
 NUMBERS = ("stable", "metastable", "unique", "novel", "S.U.N.", "M.S.U.N.")
 """Of a report."""
@@ -40,19 +39,17 @@ def main() -> None:
     for file in sorted((options.out / options.part).glob("*.npz")):
         folder = options.out / "stable" / options.part / file.stem
         if entry_of(folder, "S.U.N.") is None:
-            write_crystals(file, folder.with_suffix(".extxyz"), options.num)
             crystals = folder.with_suffix(".extxyz")
+            write_crystals(first(file, options.num), crystals)
             judge(crystals, options.reference, folder, "--nocoverage", *energy_flags(options))
         rows.append([file.stem, options.num, *(number_of([folder], name) for name in NUMBERS)])
     print(markdown(rows))
 
 
-def write_crystals(samples: Path, file: Path, num: int) -> None:
-    """The first samples of a question as a file of crystals."""
+def first(samples: Path, num: int) -> Crystal:
+    """The first samples of a question."""
     with np.load(samples) as arrays:
-        crystals = Crystal(*(arrays[name][:num] for name in FIELDS))
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write(file, [x.to_ase_atoms() for x in to_structures(reduce(crystals))])
+        return Crystal(*(arrays[name][:num] for name in FIELDS))
 
 
 if __name__ == "__main__":

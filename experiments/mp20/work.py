@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ase.io import write
 
 from experiments.claims.numbers import entry_of
 from experiments.mp20.table import lines
 from experiments.mp20.variants import Variant
+from miad_jax import Crystal, reduce, to_structures
 from miad_jax.storage.files import write_atomically
 
 TIMED_MINUTES = 1.5
@@ -64,6 +66,12 @@ def are_drawn(samples: Path) -> bool:
 def draw(checkpoint: Path, samples: int, out: Path, *options: str) -> None:
     """Sample a run or one of its checkpoints, or go on."""
     module("sample", f"--checkpoint={checkpoint}", f"--num={samples}", f"--out={out}", *options)
+
+
+def write_crystals(crystals: Crystal, file: Path) -> None:
+    """A batch of crystals as a file that can be judged."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write(file, [x.to_ase_atoms() for x in to_structures(reduce(crystals))])
 
 
 def judge(samples: Path, data: str, out: Path, *options: str) -> None:

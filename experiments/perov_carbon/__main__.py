@@ -17,13 +17,12 @@ import os
 from pathlib import Path
 
 import numpy as np
-from ase.io import write as write_atoms
 
 from experiments.claims.numbers import entry_of
-from experiments.mp20.work import are_drawn, draw, judge, train
+from experiments.mp20.work import are_drawn, draw, judge, train, write_crystals
 from experiments.perov_carbon.sets import PUBLISHED, SETS, TWO_CORES, variant
 from experiments.perov_carbon.show import METHODS, POINTS, TRAINING, write
-from miad_jax import load_dataset, reduce, to_structures
+from miad_jax import Crystal, load_dataset
 
 
 def main() -> None:
@@ -65,18 +64,17 @@ def main() -> None:
             judge(folder / "samples", data, folder / "report", "--calculator=none")
         training = options.out / name / TRAINING
         if entry_of(training / "report", "read") is None:
-            write_training_crystals(data, training / "crystals.extxyz", samples)
+            write_crystals(some_of(data, samples), training / "crystals.extxyz")
             judge(training / "crystals.extxyz", data, training / "report", "--calculator=none")
     print(write(options.out))
 
 
-def write_training_crystals(data: str, file: Path, num: int) -> None:
-    """A random choice of the training crystals, as a file that can be judged."""
+def some_of(data: str, num: int) -> Crystal:
+    """A random choice of the training crystals."""
     crystals, _ = load_dataset(data, "train")
     num = min(num, len(crystals))
     chosen = np.random.default_rng(0).choice(len(crystals), num, replace=False)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_atoms(file, [x.to_ase_atoms() for x in to_structures(reduce(crystals[chosen]))])
+    return crystals[chosen]
 
 
 if __name__ == "__main__":

@@ -73,16 +73,12 @@ def asked(values: flags.FlagValues) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value not in (None, False)}
 
 
-def words(values: flags.FlagValues, indices: Sequence[int]) -> list[str]:
-    """What is asked of each of these samples; of the formulas of a file it is one."""
+def words(values: flags.FlagValues) -> list[str]:
+    """What is asked of the samples, in turn: as many sentences as a file has formulas, or one."""
     given = asked(values)
     formulas = _formulas(given["formula"]) if "formula" in given else ""
-    found = []
-    for index in indices:
-        if isinstance(formulas, list):
-            given["formula"] = formulas[index % len(formulas)]
-        found.append(", ".join(f"{name} {_word(value)}" for name, value in given.items()))
-    return found
+    each = [given | {"formula": x} for x in formulas] if isinstance(formulas, list) else [given]
+    return [", ".join(f"{name} {_word(value)}" for name, value in x.items()) for x in each]
 
 
 def unchecked(request: Request) -> list[str]:
@@ -108,7 +104,8 @@ def request_of(values: flags.FlagValues, config: ConfigDict) -> Request:
         wishes.append((SPACE_GROUP, float(space_group)))
     properties = dict(wishes)
     if len(properties) < len(wishes):
-        raise ValueError("a property is asked for twice: give one value of each")
+        names = ", ".join(name for name, _ in wishes)
+        raise ValueError(f"a property is asked for twice, of {names}: give one value of each")
     if values["guidance"].value is not None and not properties:
         raise ValueError("--guidance strengthens wishes for properties: add --property")
     _check_properties(properties, tuple(config.data.properties))

@@ -175,6 +175,7 @@ def _sample_into_folder(
         directory = SampleDirectory.open(
             FLAGS.out, run_of(FLAGS, model, config, sampler), upgrade=upgraded
         )
+    words = asking.words(FLAGS)
     infused, every = config.infusion.enabled, None
     if FLAGS.trajectory:
         every = FLAGS.trajectory_every or max(1, round(sampler.num_steps / NUM_STATES))
@@ -202,7 +203,7 @@ def _sample_into_folder(
             extra = {"num_real_atoms": drawn.num_real} if FLAGS.record_num_atoms else {}
             rows = describe_all(drawn.crystals, infused=infused, refine_angstrom=FLAGS.refine)
             if not request.asks_nothing:
-                rows = _with_answers(rows, drawn, request, indices)
+                rows = _with_answers(rows, drawn, request, [words[i % len(words)] for i in indices])
             if drawn.energies is not None:
                 rows = _with_energies(rows, drawn.energies)
             if drawn.trajectory is not None:
@@ -310,10 +311,9 @@ def _relax(folder: Path, out: output.Output) -> tuple[int, dict[str, Any]]:
 
 
 def _with_answers(
-    rows: Sequence[dict[str, Any]], drawn: Drawn, request: Request, indices: Sequence[int]
+    rows: Sequence[dict[str, Any]], drawn: Drawn, request: Request, words: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """Rows with what was asked, and whether the sample is that."""
-    words = asking.words(FLAGS, indices)
+    """Rows with what was asked of each, in words, and whether the sample is that."""
     group = request.properties.get(asking.SPACE_GROUP)
     found = []
     for row, asked, missed, attempts in zip(rows, words, drawn.missed, drawn.attempts, strict=True):

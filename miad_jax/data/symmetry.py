@@ -80,7 +80,7 @@ def refine(
     """
     check_max_move(max_move_angstrom)
     refined = None
-    order = 1
+    order = 1  # of the group that the crystal was moved onto, which rises
     new_lattice, new_coords = lattice, frac_coords
     while True:
         found = find_symmetry(new_lattice, new_coords, atom_types, max_move_angstrom)

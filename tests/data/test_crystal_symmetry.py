@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pymatgen.core import Lattice, Structure
 
@@ -66,14 +66,18 @@ def test_a_shaken_and_strained_crystal_gets_its_symmetry_back(seed, which):
 
 @settings(max_examples=30)
 @given(seed=st.integers(0, 2**32 - 1))
-def test_what_is_refined_has_the_same_symmetry_within_every_tolerance(seed):
+@example(seed=219)  # stays in 166: 229 is within 0.1 Å of that, and not of what it was
+def test_what_is_refined_has_all_the_symmetry_that_it_may_be_moved_onto(seed):
     """A cell of one atom, which nearly has the symmetry of higher and higher lattices."""
     rng = np.random.default_rng(seed)
     lattice = 1.5 * (np.ones((3, 3)) - 2 * np.eye(3)) + rng.normal(0, 0.05, (3, 3))
     atom = np.zeros((1, 3)), np.array([63])
     if (found := refine(lattice, *atom, 0.1)) is not None:
-        assert number((*found, atom[1]), 0.1) == number((*found, atom[1]), 0.001)
         assert np.linalg.norm(found[0] - lattice, axis=-1).max() <= 0.1
+        if (further := refine(found[0], found[1], atom[1], 0.1)) is None:
+            assert number((*found, atom[1]), 0.1) == number((*found, atom[1]), 0.001)
+        else:
+            assert np.linalg.norm(further[0] - lattice, axis=-1).max() > 0.1
 
 
 def test_no_atom_moves_farther_than_allowed():
