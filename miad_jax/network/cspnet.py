@@ -44,9 +44,9 @@ class CSPNet(nn.Module):
 
     Example:
         >>> net = miad_jax.CSPNet(hidden_dim=16, num_layers=2, num_freqs=4)
-        >>> params = net.init_params(jax.random.key(0))
+        >>> params = jax.jit(net.init_params)(jax.random.key(0))
         >>> crystals, _ = miad_jax.load_dataset("prototypes", "val")
-        >>> net.denoise(params, crystals[:2], jnp.array([0, 999])).types.shape
+        >>> jax.jit(net.denoise)(params, crystals[:2], jnp.array([0, 999])).types.shape
         (2, 20, 100)
     """
 

@@ -45,7 +45,7 @@ def test_a_new_property_changes_nothing_until_it_is_trained_and_an_old_one_can_g
             np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-5)
 
 
-def test_another_network_is_refused_by_the_first_parameter_that_differs():
-    first = drawn(network(), 0)
+def test_another_network_is_refused_by_the_first_parameter_that_differs(drawn_params):
+    first = drawn_params(network())
     with pytest.raises(ValueError, match=r"another network: .* has shape .*, config.network needs"):
-        Initial(first, {}).fitted_to(drawn(Transformer(32, 1, 2, 8, 2, 8, 10), 0))
+        Initial(first, {}).fitted_to(drawn_params(Transformer(32, 1, 2, 8, 2, 8, 10)))

@@ -21,7 +21,7 @@ from miad_jax.evaluation.stability.energies import (
 from miad_jax.evaluation.stability.hull_files import read_hull
 from miad_jax.evaluation.stability.relax import relax
 
-NUM, NUM_BY_CHGNET = 20, 8
+NUM, NUM_BY_CHGNET = 20, 5
 
 
 def published(real_data, name, num):
