@@ -22,9 +22,9 @@ SMALL = {
     "4-judge-and-compare": {"MODEL": SMALLEST, "NUM": 4, "QUALITY": "draft", "OTHERS": None},
     "5-to-vasp-on-a-cluster": {
         "MODEL": SMALLEST,
-        "NUM": 8,
+        "NUM": 3,
         "QUALITY": "draft",
-        "MAX_STEPS": 60,
+        "MAX_STEPS": 20,
         "HULL": "hull.json.gz",
         "REFERENCE": "prototypes",
     },
