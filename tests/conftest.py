@@ -15,7 +15,7 @@ os.environ["XLA_FLAGS"] = (
     + " --xla_force_host_platform_device_count=2"
     # Tests compile much and run little: these make a third of the time. An XLA that knows one of
     # them no more ends and says so: take it out then.
-    + " --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+    + " --xla_backend_optimization_level=1 --xla_cpu_use_fusion_emitters=false"
 )
 
 from collections.abc import Callable
