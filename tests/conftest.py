@@ -73,13 +73,12 @@ def few_memory_maps():
 def signals_that_tests_send():
     """Signals as in a terminal: a shell's background job and `nohup` ignore some, and so do we."""
     usual = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
-    before = {number: signal.getsignal(number) for number in usual}
-    for number, handler in usual.items():
-        if before[number] is signal.SIG_IGN:
-            signal.signal(number, handler)
+    ignored = [number for number in usual if signal.getsignal(number) is signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, usual[number])
     yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
 
 
 @pytest.fixture(scope="session")

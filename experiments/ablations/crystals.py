@@ -30,7 +30,7 @@ def sun_of(rows: pd.DataFrame | None) -> pd.DataFrame | None:
     """Those that are stable, unique and novel; None where no energy is known."""
     if rows is None or "sun" not in rows or rows["sun"].isna().all():
         return None
-    return rows[rows["sun"].eq(True)]  # which is empty where it is not known
+    return rows[rows["sun"].eq(True)]  # and not where it is unknown
 
 
 def sizes(judged: dict[str, pd.DataFrame | None], data: np.ndarray | None) -> str:

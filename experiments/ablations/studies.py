@@ -79,11 +79,11 @@ def claim_of(study: Study, out: Path, seeds: range, command: str) -> Claim:
         kind: [number_of(reports(out, name, seeds), kind) for name in study.trainings]
         for kind in (SUN, METASTABLE)
     }
-    said = [
-        f"{kind}: " + ", ".join(f"{name} {x}" for name, x in numbers)
-        for kind, every in found.items()
-        if (numbers := [(n, x) for n, x in zip(study.trainings, every, strict=True) if x])
-    ]
+    said = []
+    for kind, numbers in found.items():
+        known = [f"{name} {x}" for name, x in zip(study.trainings, numbers, strict=True) if x]
+        if known:
+            said.append(f"{kind}: {', '.join(known)}")
     holds = is_best(found[SUN][0], found[SUN][1:])
     return Claim(study.source, study.claim, "; ".join(said) or MISSING, holds, command)
 
